@@ -1,0 +1,28 @@
+import { defineErrors } from '#lib/errors.ts'
+
+export const { rows: gameErrorRows, failure: gameError } = defineErrors({
+  GAME_SEED_UNREADABLE: {
+    status: 503,
+    exit: 1,
+    retry: false,
+    title: 'Seed unreadable',
+    message: 'A stored server seed could not be read.',
+    hint: 'Check that .secrets/seed_keys holds every key that was ever in use; nothing was drawn.',
+  },
+  GAME_SEED_KEYS_INVALID: {
+    status: 503,
+    exit: 2,
+    retry: false,
+    title: 'Seed keys invalid',
+    message: 'Seed key {kid} is {problem}.',
+    hint: 'Put the key back into .secrets/seed_keys from the recovery kit; seeds sealed with it need it.',
+  },
+  GAME_ACCOUNT_UNKNOWN: {
+    status: 503,
+    exit: 1,
+    retry: true,
+    title: 'Account not found',
+    message: 'Account {accountId} is not in the ledger.',
+    hint: 'Run `moonyetis reconcile`; a session may be newer than the database it is used on.',
+  },
+})
