@@ -1,0 +1,58 @@
+import { ledgerError } from './errors.ts'
+
+export interface BatcherOptions<Job> {
+  /** Settles jobs; resolves with the jobs that must go again, in order. Jobs answer their own callers. Never rejects. */
+  run: (jobs: Job[]) => Promise<Job[]>
+  /** Most jobs in one run. */
+  maxBatch: number
+  /** Most jobs waiting; one more is refused with LEDGER_BUSY. */
+  maxQueue: number
+}
+
+/**
+ * Natural batching: while one run is in flight, arriving jobs queue; the next run takes all of them. There is no timer:
+ * a lone job goes at once, and the batch grows by itself exactly when the database is the slower side.
+ */
+export class Batcher<Job> {
+  readonly #o: BatcherOptions<Job>
+  #waiting: Job[] = []
+  #running = false
+  #closing = false
+  #whenIdle: Array<() => void> = []
+
+  constructor(options: BatcherOptions<Job>) {
+    this.#o = options
+  }
+
+  get queued(): number {
+    return this.#waiting.length
+  }
+
+  /** @throws LEDGER_BUSY (503) when the queue is full, LEDGER_CLOSING (503) after close. */
+  submit(job: Job): void {
+    if (this.#closing) throw ledgerError('LEDGER_CLOSING', { retryAfterSeconds: 2 })
+    if (this.#waiting.length >= this.#o.maxQueue) throw ledgerError('LEDGER_BUSY', { retryAfterSeconds: 1 })
+    this.#waiting.push(job)
+    if (this.#running) return
+    this.#running = true
+    // After the event loop has read every socket that is ready: requests that came together go together.
+    setImmediate(() => void this.#loop())
+  }
+
+  /** Takes no new job; resolves when every job taken has been answered. */
+  async close(): Promise<void> {
+    this.#closing = true
+    if (!this.#running) return
+    await new Promise<void>(resolve => this.#whenIdle.push(resolve))
+  }
+
+  async #loop(): Promise<void> {
+    while (this.#waiting.length > 0) {
+      const jobs = this.#waiting.splice(0, this.#o.maxBatch)
+      const again = await this.#o.run(jobs)
+      if (again.length > 0) this.#waiting = [...again, ...this.#waiting]
+    }
+    this.#running = false
+    for (const resolve of this.#whenIdle.splice(0)) resolve()
+  }
+}
