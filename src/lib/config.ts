@@ -1,9 +1,8 @@
 import { readFileSync } from 'node:fs'
-import { closest, distance } from 'fastest-levenshtein'
 import type { Static, TObject, TSchema } from 'typebox'
 import Value from 'typebox/value'
-import { describeExpected, textToValue } from './config-values.ts'
 import { commonFailure } from './errors.ts'
+import { describeExpected, nearestHint, textToValue } from './schema-text.ts'
 
 /** One pillar's part of the configuration. Every property has a default (or is optional) and a description. */
 export interface Slice<T extends TObject = TObject> {
@@ -121,7 +120,7 @@ function fromFile(path: string | undefined, known: readonly Key[], problems: str
   const sliceNames = [...new Set(known.map(key => key.slice))]
   for (const [slice, values] of Object.entries(content)) {
     if (!sliceNames.includes(slice)) {
-      problems.push(`${slice} in ${path} is not known${nearest(slice, sliceNames)}`)
+      problems.push(`${slice} in ${path} is not known${nearestHint(slice, sliceNames)}`)
     } else if (!isObject(values)) {
       problems.push(`${slice} in ${path} must be an object of keys`)
     } else {
@@ -130,7 +129,7 @@ function fromFile(path: string | undefined, known: readonly Key[], problems: str
         if (known.some(one => one.name === name)) given.set(name, { value, source: 'file', from: path })
         else
           problems.push(
-            `${name} in ${path} is not known${nearest(
+            `${name} in ${path} is not known${nearestHint(
               name,
               known.map(one => one.name),
             )}`,
@@ -180,7 +179,7 @@ function fromEnvironment(
   const secretFiles = known.filter(key => key.secret).map(key => `${key.environmentNames[0]}_FILE`)
   for (const name of Object.keys(env)) {
     if (!/^MOONYETIS_[A-Z0-9_]*__/.test(name) || names.includes(name) || secretFiles.includes(name)) continue
-    problems.push(`${name} in the environment is not known${nearest(name, names)}`)
+    problems.push(`${name} in the environment is not known${nearestHint(name, names)}`)
   }
   return given
 }
@@ -215,7 +214,7 @@ function fromFlags(flags: Record<string, unknown>, known: readonly Key[], proble
     const key = known.find(one => one.name === name)
     if (!key) {
       problems.push(
-        `flag ${name} is not known${nearest(
+        `flag ${name} is not known${nearestHint(
           name,
           known.map(one => one.name),
         )}`,
@@ -262,14 +261,6 @@ function bySlice(
       (values[key.slice(0, dot)] as Record<string, unknown>)[key.slice(dot + 1)] = value
   }
   return values
-}
-
-/** ` (did you mean X?)`, or nothing when no known name is near. */
-function nearest(name: string, names: readonly string[]): string {
-  if (names.length === 0) return ''
-  const best = closest(name, names)
-  // Beyond half of the letters a suggestion only confuses.
-  return distance(name, best) <= Math.max(3, name.length / 2) ? ` (did you mean ${best}?)` : ''
 }
 
 function placeOf(error: Error, text: string): string {

@@ -38,7 +38,8 @@ export interface MetricOptions {
 }
 
 export interface Metrics {
-  counter(options: MetricOptions): Counter
+  /** With `collect`, the total is asked for at each scrape instead of being counted by inc(). */
+  counter(options: MetricOptions & { collect?(): number }): Counter
   /** `collect` is asked at each scrape; when it throws, the sample is NaN and the scrape still answers. */
   gauge(options: MetricOptions & { collect?(): number }): Gauge
   histogram(options: MetricOptions & { buckets: readonly number[] }): Histogram
@@ -48,7 +49,7 @@ export interface Metrics {
 }
 
 // Label values are bounded by design; this catches the mistake before it eats the memory of the scraper.
-const seriesLimit = 500
+const seriesLimit = 2_000
 const labelLengthLimit = 120
 const overflowValue = 'other'
 
@@ -58,9 +59,32 @@ export function createMetrics(): Metrics {
   return {
     counter: options => {
       if (!options.name.endsWith('_total')) throw new TypeError(`counter ${options.name} must end in _total`)
-      const counter = new ClientCounter({ ...clientOptions(options), registers: [registry] })
-      const children = boundChildren(options, labels => counter.labels(labels))
-      return { labels: children, inc: n => counter.inc(n ?? 1) }
+      const { collect } = options
+      const children: BufferedCounter[] = []
+      let total = 0
+      const raiseTo = (asked: number) => {
+        if (!(asked > total)) return
+        counter.inc(asked - total)
+        total = asked
+      }
+      const counter = new ClientCounter({
+        ...clientOptions(options),
+        registers: [registry],
+        collect() {
+          if (collect) raiseTo(quietly(collect))
+          for (const child of children) child.flush()
+        },
+      })
+      const make = (labels: Labels) => {
+        const child = new BufferedCounter(n => counter.inc(labels, n))
+        children.push(child)
+        return child
+      }
+      const unlabelled = options.labels?.length ? undefined : make({})
+      return {
+        labels: boundChildren(options, make),
+        inc: n => (unlabelled ?? failUnlabelled(options)).inc(n),
+      }
     },
     gauge: options => {
       const { collect } = options
@@ -98,8 +122,8 @@ export function addProcessMetrics(metrics: Metrics): void {
     help: 'Resident memory of this process.',
     collect: () => process.memoryUsage.rss(),
   })
-  metrics.gauge({
-    name: 'moonyetis_process_cpu_seconds',
+  metrics.counter({
+    name: 'moonyetis_process_cpu_seconds_total',
     help: 'User and system CPU time spent by this process since its start.',
     collect: () => (process.cpuUsage().user + process.cpuUsage().system) / 1e6,
   })
@@ -118,6 +142,33 @@ export function addProcessMetrics(metrics: Metrics): void {
       return utilization
     },
   })
+}
+
+/** Adds up in a field and hands over at each scrape: a hot path pays one addition instead of a look-up by label text. */
+class BufferedCounter implements CounterChild {
+  #pending = 0
+  readonly #handOver: (n: number) => void
+
+  constructor(handOver: (n: number) => void) {
+    this.#handOver = handOver
+    // The series exists from the start, so that a rate over its first increase is not lost.
+    handOver(0)
+  }
+
+  inc(n = 1): void {
+    if (!(n >= 0)) throw new RangeError(`a counter does not go back (${n})`)
+    this.#pending += n
+  }
+
+  flush(): void {
+    if (this.#pending === 0) return
+    this.#handOver(this.#pending)
+    this.#pending = 0
+  }
+}
+
+function failUnlabelled(options: MetricOptions): never {
+  throw new TypeError(`metric ${options.name} needs its labels ${options.labels?.join(', ')}`)
 }
 
 function clientOptions(options: MetricOptions) {

@@ -119,7 +119,7 @@ function startTimeFromPs(pid: number): string | undefined {
     const options = {
       encoding: 'utf8',
       stdio: 'pipe',
-      env: { ...process.env, LC_ALL: 'C' },
+      env: { LC_ALL: 'C', PATH: '/usr/bin:/bin' },
     } as const
     const line = execFileSync('ps', ['-o', 'stat=,lstart=', '-p', String(pid)], options).trim()
     const [state, ...started] = line.split(/\s+/)

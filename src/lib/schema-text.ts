@@ -1,3 +1,4 @@
+import { closest, distance } from 'fastest-levenshtein'
 import type { TSchema } from 'typebox'
 import Value from 'typebox/value'
 
@@ -36,10 +37,18 @@ export function describeExpected(schema: TSchema): string {
   return unit === undefined ? describe(schema as AnySchema) : `${describe(schema as AnySchema)} (${unit})`
 }
 
+/** ` (did you mean X?)`, or nothing when no known name is near. */
+export function nearestHint(name: string, names: readonly string[]): string {
+  if (names.length === 0) return ''
+  const best = closest(name, names)
+  // Beyond half of the letters a suggestion only confuses.
+  return distance(name, best) <= Math.max(2, name.length / 2) ? ` (did you mean ${best}?)` : ''
+}
+
 function convert(schema: AnySchema, text: string): unknown {
   switch (schema.type ?? typeof schema.const) {
     case 'integer':
-      return /^[+-]?\d+$/.test(text.trim()) && Number.isSafeInteger(Number(text)) ? Number(text) : text
+      return /^\s*[+-]?\d+\s*$/.test(text) && Number.isSafeInteger(Number(text)) ? Number(text) : text
     case 'number':
       return text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text
     case 'boolean':

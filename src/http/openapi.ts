@@ -1,0 +1,42 @@
+import swagger from '@fastify/swagger'
+import type { ErrorRow } from '#lib/errors.ts'
+import { renderDocsPage } from './docs-page.ts'
+import { pageSecurityPolicy } from './headers.ts'
+import { type App, sendJson } from './types.ts'
+
+export interface OpenApiOptions {
+  version: string
+  publicUrl?: string
+  errorRows: Record<string, ErrorRow>
+}
+
+/** GET /openapi.json (OpenAPI 3.1, from the route schemas) and GET /docs. Both are made once, when first asked for. */
+export async function registerOpenApi(app: App, options: OpenApiOptions): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'MoonYetis Slots',
+        version: options.version,
+        description: 'Provably fair slots on Fractal Bitcoin. Amounts are digit strings of whole chips.',
+      },
+      ...(options.publicUrl === undefined ? {} : { servers: [{ url: options.publicUrl }] }),
+      components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
+    },
+  })
+  let json: string | undefined
+  let page: ReturnType<typeof renderDocsPage> | undefined
+
+  app.get('/openapi.json', { schema: { hide: true } }, (_request, reply) => {
+    json ??= JSON.stringify(app.swagger())
+    return sendJson(reply, json)
+  })
+
+  app.get('/docs', { schema: { hide: true } }, (_request, reply) => {
+    page ??= renderDocsPage(app.swagger(), options)
+    return reply
+      .header('content-security-policy', pageSecurityPolicy(page.styleHash))
+      .type('text/html; charset=utf-8')
+      .send(page.html)
+  })
+}
