@@ -71,6 +71,7 @@ END $$;
 -- a group stand together, in the order in which they apply.
 --   group_required  the least balance with which every spin of the group finds its stake
 --   group_delta     payouts less stakes of the whole group
+--   spin_request    stake per line * 16 + lines
 --   spin_delta      payouts less stakes of the group up to and with this spin
 -- Answers, as arrays in the order asked: round_ids (NULL = not settled), balances (per group, before the batch; NULL =
 -- group not settled), and for the groups that were not settled refused = [[group, pair, nonce, balance], ...] and
@@ -78,8 +79,8 @@ END $$;
 CREATE FUNCTION settle_spins(
   group_account bigint[], group_pair bigint[], group_nonce bigint[], group_required bigint[], group_delta bigint[],
   group_size integer[],
-  spin_group integer[], spin_account bigint[], spin_key uuid[], spin_pair bigint[], spin_nonce bigint[],
-  spin_stake_per_line integer[], spin_lines integer[], spin_stops integer[], spin_payout bigint[], spin_delta bigint[],
+  spin_group integer[], spin_key uuid[], spin_nonce bigint[], spin_request integer[], spin_stops integer[],
+  spin_payout bigint[], spin_delta bigint[],
   version smallint,
   OUT round_ids bigint[], OUT balances bigint[], OUT refused bigint[], OUT replays integer[])
 LANGUAGE plpgsql SECURITY DEFINER
@@ -113,35 +114,32 @@ BEGIN
 
   round_ids := ARRAY(SELECT nextval('movement_ids') FROM generate_series(1, spins));
   INSERT INTO idempotency (account_id, route, key, request_hash, movement_id)
-    SELECT s.account, 1, s.key, s.stake_per_line::bigint * 16 + s.lines, s.id
-    FROM unnest(round_ids, spin_account, spin_key, spin_stake_per_line, spin_lines, spin_group)
-      AS s (id, account, key, stake_per_line, lines, grp)
+    SELECT group_account[s.grp], 1, s.key, s.request, s.id
+    FROM unnest(round_ids, spin_key, spin_request, spin_group) AS s (id, key, request, grp)
     WHERE NOT partial OR balances[s.grp] IS NOT NULL
     ON CONFLICT DO NOTHING;
   GET DIAGNOSTICS written = ROW_COUNT;
   IF partial OR written <> spins THEN
-    SELECT * FROM set_refused_groups_aside(group_account, group_delta, group_size, spin_group, spin_account, spin_key,
-                                           round_ids, balances)
+    SELECT * FROM set_refused_groups_aside(group_account, group_delta, group_size, spin_group, spin_key, round_ids,
+                                           balances)
       INTO balances, refused, replays;
     partial := true;
   END IF;
 
   INSERT INTO rounds (id, account_id, seed_pair_id, nonce, stake_per_line, lines, stops, payout, balance_after,
                       game_version)
-    SELECT s.id, s.account, s.pair, s.nonce, s.stake_per_line, s.lines, s.stops, s.payout,
+    SELECT s.id, group_account[s.grp], group_pair[s.grp], s.nonce, s.request >> 4, s.request & 15, s.stops, s.payout,
            balances[s.grp] + s.delta, version
-    FROM unnest(round_ids, spin_account, spin_pair, spin_nonce, spin_stake_per_line, spin_lines, spin_stops,
-                spin_payout, spin_delta, spin_group)
-      AS s (id, account, pair, nonce, stake_per_line, lines, stops, payout, delta, grp)
+    FROM unnest(round_ids, spin_nonce, spin_request, spin_stops, spin_payout, spin_delta, spin_group)
+      AS s (id, nonce, request, stops, payout, delta, grp)
     WHERE NOT partial OR balances[s.grp] IS NOT NULL;
   INSERT INTO postings (movement_id, source, destination, amount, kind)
-    SELECT s.id, s.account, 1, s.stake_per_line::bigint * s.lines, 1
-    FROM unnest(round_ids, spin_account, spin_stake_per_line, spin_lines, spin_group)
-      AS s (id, account, stake_per_line, lines, grp)
+    SELECT s.id, group_account[s.grp], 1, (s.request >> 4)::bigint * (s.request & 15), 1
+    FROM unnest(round_ids, spin_request, spin_group) AS s (id, request, grp)
     WHERE NOT partial OR balances[s.grp] IS NOT NULL
     UNION ALL
-    SELECT s.id, 1, s.account, s.payout, 2
-    FROM unnest(round_ids, spin_account, spin_payout, spin_group) AS s (id, account, payout, grp)
+    SELECT s.id, 1, group_account[s.grp], s.payout, 2
+    FROM unnest(round_ids, spin_payout, spin_group) AS s (id, payout, grp)
     WHERE s.payout > 0 AND (NOT partial OR balances[s.grp] IS NOT NULL);
 
   IF partial THEN
@@ -169,7 +167,7 @@ END $$;
 -- groups with a used key back as they were, within the transaction, and reports the state of every group left out.
 CREATE FUNCTION set_refused_groups_aside(
   group_account bigint[], group_delta bigint[], group_size integer[],
-  spin_group integer[], spin_account bigint[], spin_key uuid[], round_ids bigint[], before bigint[],
+  spin_group integer[], spin_key uuid[], round_ids bigint[], before bigint[],
   OUT balances bigint[], OUT refused bigint[], OUT replays integer[])
 LANGUAGE plpgsql AS $$
 DECLARE used_again integer[]; used integer;
@@ -178,13 +176,13 @@ BEGIN
   SELECT array_agg(s.position::integer ORDER BY s.position), array_agg(DISTINCT s.grp)
     FILTER (WHERE before[s.grp] IS NOT NULL)
     INTO replays, used_again
-    FROM unnest(round_ids, spin_account, spin_key, spin_group) WITH ORDINALITY AS s (id, account, key, grp, position)
-    JOIN idempotency i ON i.account_id = s.account AND i.route = 1 AND i.key = s.key AND i.movement_id <> s.id;
+    FROM unnest(round_ids, spin_key, spin_group) WITH ORDINALITY AS s (id, key, grp, position)
+    JOIN idempotency i ON i.account_id = group_account[s.grp] AND i.route = 1 AND i.key = s.key AND i.movement_id <> s.id;
   FOREACH used IN ARRAY coalesce(used_again, '{}') LOOP
     UPDATE accounts a SET balance = a.balance - group_delta[used], next_nonce = a.next_nonce - group_size[used]
       WHERE a.id = group_account[used];
-    DELETE FROM idempotency i USING unnest(round_ids, spin_account, spin_key, spin_group) AS s (id, account, key, grp)
-      WHERE s.grp = used AND i.account_id = s.account AND i.route = 1 AND i.key = s.key
+    DELETE FROM idempotency i USING unnest(round_ids, spin_key, spin_group) AS s (id, key, grp)
+      WHERE s.grp = used AND i.account_id = group_account[used] AND i.route = 1 AND i.key = s.key
         AND i.movement_id = s.id;
     balances[used] := NULL;
   END LOOP;

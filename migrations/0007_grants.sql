@@ -8,8 +8,8 @@ GRANT SELECT (id, account_id, state, server_seed_hash, server_seed, client_seed,
               revealed_at) ON seed_pairs TO moonyetis_app, moonyetis_monitor, moonyetis_user;
 GRANT EXECUTE ON FUNCTION
   settle_spin(bigint, bigint, bigint, uuid, integer, integer, integer, bigint, smallint),
-  settle_spins(bigint[], bigint[], bigint[], bigint[], bigint[], integer[], integer[], bigint[], uuid[], bigint[],
-               bigint[], integer[], integer[], integer[], bigint[], bigint[], smallint),
+  settle_spins(bigint[], bigint[], bigint[], bigint[], bigint[], integer[], integer[], uuid[], bigint[], integer[],
+               integer[], bigint[], bigint[], smallint),
   read_outcomes(bigint[], uuid[]),
   rotate_seeds(bigint, uuid, bigint, bigint, text, text, text, bytea),
   open_demo_player(bytea, interval, text, bytea, text, bytea),

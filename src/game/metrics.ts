@@ -1,5 +1,6 @@
 import type { Metrics } from '#lib/metrics.ts'
-import type { SpinResult } from './spin-job.ts'
+
+export type SpinOutcome = 'settled' | 'replayed' | 'short' | 'failed'
 
 export type GameMetrics = ReturnType<typeof gameMetrics>
 
@@ -10,10 +11,12 @@ export function gameMetrics(metrics: Metrics) {
     help: 'Spins by how they ended: settled, replayed, short (balance too small), failed (503 or worse).',
     labels: ['outcome'],
   })
-  const settled = spins.labels({ outcome: 'settled' })
-  const replayed = spins.labels({ outcome: 'replayed' })
-  const short = spins.labels({ outcome: 'short' })
-  const failed = spins.labels({ outcome: 'failed' })
+  const byOutcome = {
+    settled: spins.labels({ outcome: 'settled' }),
+    replayed: spins.labels({ outcome: 'replayed' }),
+    short: spins.labels({ outcome: 'short' }),
+    failed: spins.labels({ outcome: 'failed' }),
+  }
   const size = metrics.histogram({
     name: 'moonyetis_settlement_batch_spins',
     help: 'Spins settled by one statement and one commit.',
@@ -25,12 +28,7 @@ export function gameMetrics(metrics: Metrics) {
     buckets: [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1, 5],
   })
   return {
-    spin(result: SpinResult): void {
-      if (result.kind === 'short') short.inc()
-      else if (result.replayed) replayed.inc()
-      else settled.inc()
-    },
-    failed: () => failed.inc(),
+    spin: (outcome: SpinOutcome) => byOutcome[outcome].inc(),
     batch(spins: number, durationMs: number): void {
       size.observe(spins)
       duration.observe(durationMs / 1000)

@@ -1,7 +1,7 @@
 import type { QueryResult } from 'pg'
-import { bigintArray, integerArray, parseBigints, uuidArray } from '#ledger/arrays.ts'
+import { ArrayWriter, parseBigints } from '#ledger/arrays.ts'
 import type { SpinRecord } from './render.ts'
-import type { SpinJob } from './spin-job.ts'
+import { type SpinJob, spinRequest } from './spin-job.ts'
 
 /** How the database left one group of spins of one account. */
 export type GroupOutcome =
@@ -36,17 +36,17 @@ export async function settleOne(send: Send, job: SpinJob, gameVersion: number): 
 }
 
 const settleSpins = `SELECT round_ids::text, balances::text, refused, replays
-FROM settle_spins($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17::smallint)`
+FROM settle_spins($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::smallint)`
 
 /** Groups are in account order; each holds one account's spins in the order in which they apply. */
 export async function settleMany(send: Send, groups: SpinJob[][], gameVersion: number): Promise<GroupOutcome[]> {
   const values = [...encodeGroups(groups), ...encodeSpins(groups), gameVersion]
   const { rows } = await send({ name: 'settle_spins', text: settleSpins, values, rowMode: 'array' })
-  const [roundIds, balances, refused, replays] = rows[0] as [string, string | null, unknown, number[] | null]
+  const [roundIds, balances, refused, replays] = rows[0] as [string, string | null, Refused[] | null, number[] | null]
   return readOutcomes(groups, {
     roundIds: parseBigints(roundIds),
     balances: parseBigints(balances),
-    refused: (refused ?? []) as Array<[bigint | string, bigint | string, bigint | string, bigint | string]>,
+    refused: refused ?? [],
     replays: new Set(replays ?? []),
   })
 }
@@ -80,47 +80,57 @@ export function spinRecord(job: SpinJob, roundId: bigint, balanceAfter: bigint):
 }
 
 function encodeGroups(groups: SpinJob[][]): Buffer[] {
-  const firsts = groups.map(group => group[0] as SpinJob)
-  return [
-    bigintArray(firsts.map(job => job.seat.accountId)),
-    bigintArray(firsts.map(job => job.seedPairId)),
-    bigintArray(firsts.map(job => BigInt(job.nonce))),
-    bigintArray(groups.map(requiredBalance)),
-    bigintArray(groups.map(group => group.reduce((sum, job) => sum + job.payout - job.stake, 0n))),
-    integerArray(groups.map(group => group.length)),
-  ]
+  const count = groups.length
+  const account = new ArrayWriter('bigint', count)
+  const pair = new ArrayWriter('bigint', count)
+  const nonce = new ArrayWriter('bigint', count)
+  const required = new ArrayWriter('bigint', count)
+  const delta = new ArrayWriter('bigint', count)
+  const size = new ArrayWriter('integer', count)
+  for (const group of groups) {
+    const first = group[0] as SpinJob
+    account.bigint(first.seat.accountId)
+    pair.bigint(first.seedPairId)
+    nonce.bigint(BigInt(first.nonce))
+    required.bigint(requiredBalance(group))
+    delta.bigint(group.reduce((sum, job) => sum + job.payout - job.stake, 0n))
+    size.integer(group.length)
+  }
+  return [account, pair, nonce, required, delta, size].map(writer => writer.finish())
 }
 
 function encodeSpins(groups: SpinJob[][]): Buffer[] {
-  const spins = groups.flat()
-  const deltas: bigint[] = []
-  const positions: number[] = []
+  const count = groups.reduce((sum, group) => sum + group.length, 0)
+  const position = new ArrayWriter('integer', count)
+  const key = new ArrayWriter('uuid', count)
+  const nonce = new ArrayWriter('bigint', count)
+  const request = new ArrayWriter('integer', count)
+  const stops = new ArrayWriter('integer', count)
+  const payout = new ArrayWriter('bigint', count)
+  const delta = new ArrayWriter('bigint', count)
   groups.forEach((group, index) => {
-    let delta = 0n
+    let sum = 0n
     for (const job of group) {
-      delta += job.payout - job.stake
-      deltas.push(delta)
-      positions.push(index + 1)
+      sum += job.payout - job.stake
+      position.integer(index + 1)
+      key.uuid(job.key)
+      nonce.bigint(BigInt(job.nonce))
+      request.integer(spinRequest(job))
+      stops.integer(job.stops)
+      payout.bigint(job.payout)
+      delta.bigint(sum)
     }
   })
-  return [
-    integerArray(positions),
-    bigintArray(spins.map(job => job.seat.accountId)),
-    uuidArray(spins.map(job => job.key)),
-    bigintArray(spins.map(job => job.seedPairId)),
-    bigintArray(spins.map(job => BigInt(job.nonce))),
-    integerArray(spins.map(job => job.stakePerLine)),
-    integerArray(spins.map(job => job.lines)),
-    integerArray(spins.map(job => job.stops)),
-    bigintArray(spins.map(job => job.payout)),
-    bigintArray(deltas),
-  ]
+  return [position, key, nonce, request, stops, payout, delta].map(writer => writer.finish())
 }
+
+/** [group, pair, nonce, balance] */
+type Refused = [bigint | string, bigint | string, bigint | string, bigint | string]
 
 interface RawOutcome {
   roundIds: Array<bigint | undefined>
   balances: Array<bigint | undefined>
-  refused: Array<[bigint | string, bigint | string, bigint | string, bigint | string]>
+  refused: Refused[]
   replays: Set<number>
 }
 

@@ -46,7 +46,7 @@ export function isDrawnAt(job: SpinJob, nonce: number): boolean {
   return job.nonce === nonce && job.seedPairId === job.seat.seedPairId
 }
 
-/** The payload under the key, in one number; the same as settle_spin computes. */
-export function spinRequestHash(spin: { stakePerLine: number; lines: number }): bigint {
-  return BigInt(spin.stakePerLine * 16 + spin.lines)
+/** The payload under the key in one number, as settle_spin computes it: below 2^24. */
+export function spinRequest(spin: { stakePerLine: number; lines: number }): number {
+  return spin.stakePerLine * 16 + spin.lines
 }

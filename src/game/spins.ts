@@ -1,18 +1,18 @@
 import type { Clock } from '#lib/clock.ts'
 import type { Log } from '#lib/log.ts'
 import { Failure } from '#lib/errors.ts'
-import { Batcher } from '#ledger/batcher.ts'
+import { Batcher, type Settled } from '#ledger/batcher.ts'
 import { ledgerError } from '#ledger/errors.ts'
 import type { IdempotencyKey } from '#ledger/keys.ts'
 import type { Channel } from '#postgres/client/channel.ts'
 import { databaseError } from '#postgres/client/errors.ts'
-import type { GameMetrics } from './metrics.ts'
+import type { GameMetrics, SpinOutcome } from './metrics.ts'
 import { type StoredSpin, readStoredSpins } from './outcomes.ts'
 import { planGroups } from './plan.ts'
-import { renderSpin } from './render.ts'
+import { type SpinRecord, renderSpin } from './render.ts'
 import type { Seat, Seats } from './seats.ts'
 import { type GroupOutcome, settleMany, settleOne, spinRecord } from './settlement.ts'
-import { type SpinJob, type SpinResult, drawAt, spinRequestHash } from './spin-job.ts'
+import { type SpinJob, type SpinResult, drawAt, spinRequest } from './spin-job.ts'
 
 export interface SpinsOptions {
   channel: Channel
@@ -40,14 +40,15 @@ export class Spins {
   readonly #o: SpinsOptions
   readonly #batcher: Batcher<SpinJob>
   readonly #patienceMs: number
+  #answers: Array<() => void> = []
   /** Spins in flight by account and key: a parallel duplicate waits for the first. */
-  readonly #inFlight = new Map<string, { hash: bigint; result: Promise<SpinResult> }>()
+  readonly #inFlight = new Map<string, { request: number; result: Promise<SpinResult> }>()
 
   constructor(options: SpinsOptions) {
     this.#o = options
     this.#patienceMs = options.patienceMs ?? 8000
     this.#batcher = new Batcher({
-      run: jobs => this.#settle(jobs),
+      run: async jobs => this.#withAnswers(await this.#settle(jobs)),
       maxBatch: options.maxBatch ?? 512,
       maxQueue: options.maxQueue ?? 4096,
     })
@@ -69,11 +70,11 @@ export class Spins {
   }): Promise<SpinResult> {
     const seat = this.#o.seats.peek(request.accountId) ?? (await this.#o.seats.get(request.accountId))
     const id = `${request.accountId}:${request.key.toString('latin1')}`
-    const hash = spinRequestHash(request)
+    const payload = spinRequest(request)
     const first = this.#inFlight.get(id)
-    if (first) return this.#join(first, hash)
+    if (first) return this.#join(first, payload)
     const result = this.#submit(seat, request)
-    this.#inFlight.set(id, { hash, result })
+    this.#inFlight.set(id, { request: payload, result })
     try {
       return await result
     } finally {
@@ -86,8 +87,8 @@ export class Spins {
     await this.#batcher.close()
   }
 
-  async #join(first: { hash: bigint; result: Promise<SpinResult> }, hash: bigint): Promise<SpinResult> {
-    if (first.hash !== hash) throw ledgerError('IDEMPOTENCY_KEY_REUSED')
+  async #join(first: { request: number; result: Promise<SpinResult> }, request: number): Promise<SpinResult> {
+    if (first.request !== request) throw ledgerError('IDEMPOTENCY_KEY_REUSED')
     const result = await first.result
     return result.kind === 'settled' ? { ...result, replayed: true } : result
   }
@@ -117,6 +118,17 @@ export class Spins {
     this.#batcher.submit(job)
     seat.pending++
     return promise
+  }
+
+  #withAnswers(again: SpinJob[]): Settled<SpinJob> {
+    const answers = this.#answers
+    this.#answers = []
+    return {
+      again,
+      answer: () => {
+        for (const answer of answers) answer()
+      },
+    }
   }
 
   /** One run of the batcher. Answers what can be answered; gives back what must go again. */
@@ -172,8 +184,7 @@ export class Spins {
       let balance = outcome.balanceBefore
       group.forEach((job, index) => {
         balance += job.payout - job.stake
-        const body = renderSpin(spinRecord(job, outcome.roundIds[index] as bigint, balance))
-        this.#answer(job, { kind: 'settled', body, replayed: false })
+        this.#answerSettled(job, spinRecord(job, outcome.roundIds[index] as bigint, balance), false)
       })
       seat.nonce += group.length
       seat.balance = balance
@@ -194,7 +205,7 @@ export class Spins {
   #refuseShort(jobs: SpinJob[], balance: bigint): SpinJob[] {
     const firstCovered = jobs.findIndex(job => job.stake <= balance)
     const refused = firstCovered === -1 ? jobs : jobs.slice(0, firstCovered)
-    for (const job of refused) this.#answer(job, { kind: 'short', balance, stake: job.stake })
+    for (const job of refused) this.#answer(job, () => job.resolve({ kind: 'short', balance, stake: job.stake }), 'short')
     return this.#countAttempt(jobs.slice(refused.length))
   }
 
@@ -218,9 +229,9 @@ export class Spins {
   }
 
   #answerFromStore(job: SpinJob, spin: StoredSpin): void {
-    if (spin.requestHash !== spinRequestHash(job)) return this.#fail(job, ledgerError('IDEMPOTENCY_KEY_REUSED'))
+    if (spin.requestHash !== BigInt(spinRequest(job))) return this.#fail(job, ledgerError('IDEMPOTENCY_KEY_REUSED'))
     // A spin whose own commit was in doubt gets its first answer here, not a repeated one.
-    this.#answer(job, { kind: 'settled', body: renderSpin(spin.record), replayed: !job.outcomeUnknown })
+    this.#answerSettled(job, spin.record, !job.outcomeUnknown)
   }
 
   // The channel lets no statement through before the old backend is gone: what is not stored now never will be.
@@ -266,18 +277,21 @@ export class Spins {
     })
   }
 
-  #answer(job: SpinJob, result: SpinResult): void {
-    job.seat.pending--
-    this.#o.metrics.spin(result)
-    job.answered = true
-    job.resolve(result)
+  #answerSettled(job: SpinJob, record: SpinRecord, replayed: boolean): void {
+    const answer = () => job.resolve({ kind: 'settled', body: renderSpin(record), replayed })
+    this.#answer(job, answer, replayed ? 'replayed' : 'settled')
   }
 
   #fail(job: SpinJob, error: unknown): void {
-    job.seat.pending--
-    this.#o.metrics.failed()
+    this.#answer(job, () => job.reject(error), 'failed')
+  }
+
+  // The seat is right at once; the caller hears of it when the next statement is on its way.
+  #answer(job: SpinJob, answer: () => void, outcome: SpinOutcome): void {
     job.answered = true
-    job.reject(error)
+    job.seat.pending--
+    this.#o.metrics.spin(outcome)
+    this.#answers.push(answer)
   }
 }
 

@@ -1,8 +1,15 @@
 import { ledgerError } from './errors.ts'
 
+export interface Settled<Job> {
+  /** Jobs that must go again, in order, ahead of what waits. */
+  again: Job[]
+  /** Tells callers their answers; called once the next statement is on its way, so that both sides work at once. */
+  answer: () => void
+}
+
 export interface BatcherOptions<Job> {
-  /** Settles jobs; resolves with the jobs that must go again, in order. Jobs answer their own callers. Never rejects. */
-  run: (jobs: Job[]) => Promise<Job[]>
+  /** Settles jobs. Never rejects. */
+  run: (jobs: Job[]) => Promise<Settled<Job>>
   /** Most jobs in one run. */
   maxBatch: number
   /** Most jobs waiting; one more is refused with LEDGER_BUSY. */
@@ -48,9 +55,11 @@ export class Batcher<Job> {
 
   async #loop(): Promise<void> {
     while (this.#waiting.length > 0) {
-      const jobs = this.#waiting.splice(0, this.#o.maxBatch)
-      const again = await this.#o.run(jobs)
+      const { again, answer } = await this.#o.run(this.#waiting.splice(0, this.#o.maxBatch))
       if (again.length > 0) this.#waiting = [...again, ...this.#waiting]
+      // With an empty queue the answers come first: they bring the next jobs.
+      if (this.#waiting.length > 0) setImmediate(answer)
+      else answer()
     }
     this.#running = false
     for (const resolve of this.#whenIdle.splice(0)) resolve()
