@@ -3,7 +3,8 @@ import type { Clock } from '#lib/clock.ts'
 import { Failure } from '#lib/errors.ts'
 import type { Log } from '#lib/log.ts'
 import { nextRestart, noRestarts, type RestartPolicy } from '#lib/restarts.ts'
-import type { ExitFacts, PostgresNode, StopMode } from './node.ts'
+import type { ExitFacts, PostgresNode } from './node.ts'
+import type { StopMode } from './stop.ts'
 
 /** Named as in the replication states: a single node is Solo. */
 export type KeeperState = 'Booting' | 'Solo' | 'Halted'

@@ -13,14 +13,7 @@ import { initialiseDirectory, lastPort, type RunAs, writeConfiguration } from '.
 import { postgresServerError } from './errors.ts'
 import { readPidFile } from './pid-file.ts'
 import { choosePort } from './port.ts'
-import {
-  clearTheWay,
-  endLeftovers,
-  findPostmaster,
-  isPostmasterAlive,
-  type Postmaster,
-  sendSignal,
-} from './postmaster.ts'
+import { clearTheWay, findPostmaster, isPostmasterAlive, type Postmaster } from './postmaster.ts'
 import {
   defaultSharedBuffersMegabytes,
   loopbackAddresses,
@@ -28,8 +21,7 @@ import {
   type SettingValue,
   usableMemoryBytes,
 } from './settings.ts'
-
-export type StopMode = 'fast' | 'immediate'
+import { type StopMode, type StopOutcome, stopPostmaster } from './stop.ts'
 
 /** Where a node can be reached now. */
 export interface RunningNode extends Postmaster {
@@ -55,7 +47,7 @@ export interface PostgresNode {
   /** Resolves when it answers a query. Throws POSTGRES_NOT_READY, POSTGRES_START_FAILED when it ends first. */
   ready(withinMs: number): Promise<void>
   /** Stops it and proves that no process is left; escalates when a mode takes longer than `withinMs`. */
-  stop(options: { mode: StopMode; withinMs: number }): Promise<'not running' | 'stopped' | 'killed'>
+  stop(options: { mode: StopMode; withinMs: number }): Promise<StopOutcome>
   /** Calls `onExit` once when the running postmaster is gone. Returns the undo. */
   watch(onExit: (facts: ExitFacts) => void): () => void
   /** Parameters for a connection over the socket. */
@@ -93,7 +85,6 @@ export function createNode(options: NodeOptions): PostgresNode {
 const startAttempts = 5
 const readyPollMs = 15
 const adoptedPollMs = 100
-const immediateWithinMs = 5_000
 // Nothing of our own environment: it may hold secrets, and every backend would show it in /proc.
 const serverEnvironment = { PATH: '/usr/local/bin:/usr/bin:/bin', TZ: 'UTC', LC_ALL: 'C' }
 
@@ -175,14 +166,9 @@ class LocalNode implements PostgresNode {
     throw postgresServerError('POSTGRES_NOT_READY', { ...this.#facts(), withinMs, reason })
   }
 
-  async stop(options: { mode: StopMode; withinMs: number }): Promise<'not running' | 'stopped' | 'killed'> {
-    const running = this.adopt()
-    if (!running) {
-      if (existsSync(this.dataDirectory)) await clearTheWay(this.dataDirectory)
-      return 'not running'
-    }
-    const outcome = await this.#stopPostmaster(running, options)
-    await endLeftovers(this.dataDirectory)
+  async stop(options: { mode: StopMode; withinMs: number }): Promise<StopOutcome> {
+    const { log, clock } = this.#options
+    const outcome = await stopPostmaster({ dataDirectory: this.dataDirectory, ...options, log, clock })
     this.#running = undefined
     return outcome
   }
@@ -294,35 +280,6 @@ class LocalNode implements PostgresNode {
     } finally {
       await client.end().catch(() => {})
     }
-  }
-
-  async #stopPostmaster(
-    running: RunningNode,
-    options: { mode: StopMode; withinMs: number },
-  ): Promise<'stopped' | 'killed'> {
-    const { log } = this.#options
-    if (options.mode === 'fast') {
-      sendSignal(running.pid, 'SIGINT')
-      if (await this.#goneWithin(running, options.withinMs)) return 'stopped'
-      log.warn(
-        { node: this.name, withinMs: options.withinMs },
-        'fast stop took too long, stopping immediately',
-      )
-    }
-    sendSignal(running.pid, 'SIGQUIT')
-    if (await this.#goneWithin(running, immediateWithinMs)) return 'stopped'
-    log.error({ node: this.name, postmaster: running.pid }, 'PostgreSQL did not stop and was killed')
-    sendSignal(running.pid, 'SIGKILL')
-    return 'killed'
-  }
-
-  async #goneWithin(running: RunningNode, withinMs: number): Promise<boolean> {
-    const untilMs = this.#nowMs() + withinMs
-    while (isPostmasterAlive(running)) {
-      if (this.#nowMs() >= untilMs) return false
-      await delay(readyPollMs)
-    }
-    return true
   }
 
   #startFailure() {

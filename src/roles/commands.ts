@@ -1,0 +1,6 @@
+import { addSupervise } from './commands/supervise.ts'
+import { addDown, addServe, addUp } from './commands/up.ts'
+import type { AddVerb } from './program.ts'
+
+/** Every verb of the command line, in the order of --help. Each file imports its role only when the verb runs. */
+export const verbs: readonly ((add: AddVerb) => void)[] = [addUp, addDown, addServe, addSupervise]

@@ -1,0 +1,28 @@
+import type { AddVerb } from '../program.ts'
+
+export function addSupervise(add: AddVerb): void {
+  add({
+    name: 'supervise',
+    summary: 'run the role that owns the embedded PostgreSQL (part of up)',
+    examples: ['npx moonyetis supervise', 'MOONYETIS_HOME=/srv/moonyetis npx moonyetis supervise'],
+    run: async context => {
+      const { loadSlices } = await import('../config.ts')
+      const { logSlice } = await import('../log-slice.ts')
+      const { postgresServerSlice } = await import('#postgres/server/config.ts')
+      const { values } = loadSlices([logSlice, postgresServerSlice], context)
+      if (values.postgres.topology === 'external') {
+        const { commonFailure } = await import('#lib/errors.ts')
+        throw commonFailure('REFUSED', {
+          reason: 'MOONYETIS_TOPOLOGY is external: somebody else runs PostgreSQL.',
+        })
+      }
+      const { supervise } = await import('../supervise.ts')
+      await supervise({
+        home: context.openHome(),
+        programRoot: context.programRoot,
+        config: values.postgres,
+        logLevel: values.log.level,
+      })
+    },
+  })
+}

@@ -1,0 +1,146 @@
+import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
+import { systemClock } from '#lib/clock.ts'
+import { serveControl } from '#lib/control.ts'
+import { ensureSecret, type Home } from '#lib/home.ts'
+import { Lifecycle, onShutdown } from '#lib/lifecycle.ts'
+import { createLog, type Log } from '#lib/log.ts'
+import { removeRecord, writeRecord } from '#lib/processes.ts'
+import { migrate } from '#postgres/client/migrations.ts'
+import { databaseName, roleNames } from '#postgres/server/access.ts'
+import { findBinaries } from '#postgres/server/binaries.ts'
+import { bootstrapDatabase, type ServerIdentity } from '#postgres/server/bootstrap.ts'
+import { type KeeperState, NodeKeeper } from '#postgres/server/keeper.ts'
+import { createNode, type PostgresNode } from '#postgres/server/node.ts'
+import { dataDirectoryOf, firstNode, logDirectoryOf, socketDirectoryOf } from '#postgres/server/places.ts'
+
+export interface SuperviseConfig {
+  bin?: string
+  port: number
+  sharedBuffersMegabytes: number
+  startWithinSeconds: number
+  stopWithinSeconds: number
+}
+
+/** The answer of GET /status on run/supervise.sock. */
+export interface SuperviseStatus {
+  state: KeeperState
+  reason: string
+  ready: boolean
+  node: {
+    name: string
+    version: string
+    port?: number
+    socketDirectory?: string
+    pid?: number
+    timeline?: number
+    systemIdentifier?: string
+  }
+}
+
+/**
+ * Owns the embedded PostgreSQL of a home until a signal: adopts or starts it, keeps it running, stops it in the end.
+ * Its own sudden death leaves PostgreSQL running, for the next one to adopt.
+ */
+export async function supervise(options: {
+  home: Home
+  programRoot: string
+  config: SuperviseConfig
+  logLevel: string
+}): Promise<void> {
+  const { home, config } = options
+  const log = createLog({
+    role: 'supervise',
+    level: options.logLevel,
+    fallbackFile: join(home.logs, 'orphans.log'),
+  })
+  const lifecycle = new Lifecycle({ log })
+  const node = nodeOf(home, options.programRoot, config, log)
+  let identity: ServerIdentity | undefined
+  const keeper = new NodeKeeper({
+    node,
+    log,
+    clock: systemClock,
+    startWithinMs: config.startWithinSeconds * 1000,
+    prepare: async () => {
+      identity = await bootstrapDatabase({ node, passwords: passwordsOf(home), log })
+      await migrateDatabase(node, options.programRoot, log)
+    },
+  })
+  // First of all: whoever listens here is the only one who may touch PostgreSQL.
+  const routes = { 'GET /status': () => statusOf(keeper, node, identity) }
+  const path = home.socket('supervise')
+  await lifecycle.open(
+    'control socket',
+    () => serveControl({ path, routes, log }),
+    control => control.close(),
+  )
+  await lifecycle.open(
+    'process record',
+    () => writeRecord(home, 'supervise', process.pid),
+    () => removeRecord(home, 'supervise'),
+  )
+  await untilStopped(keeper, config, log).finally(() => lifecycle.close())
+}
+
+function nodeOf(home: Home, programRoot: string, config: SuperviseConfig, log: Log): PostgresNode {
+  return createNode({
+    name: firstNode,
+    dataDirectory: dataDirectoryOf(home),
+    binaries: findBinaries({ bin: config.bin, programRoot }),
+    socketDirectory: socketDirectoryOf(home),
+    port: config.port,
+    logDirectory: logDirectoryOf(home),
+    sharedBuffersMegabytes: config.sharedBuffersMegabytes,
+    log,
+    clock: systemClock,
+  })
+}
+
+function passwordsOf(home: Home) {
+  const make = () => randomBytes(24).toString('base64url')
+  return {
+    user: ensureSecret(home, 'db_password', make),
+    replication: ensureSecret(home, 'replication_password', make),
+  }
+}
+
+async function migrateDatabase(node: PostgresNode, programRoot: string, log: Log): Promise<void> {
+  const connection = node.connection({ user: roleNames.owner, database: databaseName })
+  const { applied, version } = await migrate({ connection, directory: join(programRoot, 'migrations'), log })
+  if (applied.length > 0)
+    log.info({ applied: applied.length, version }, 'database schema was brought up to date')
+}
+
+async function untilStopped(keeper: NodeKeeper, config: SuperviseConfig, log: Log): Promise<void> {
+  const { promise: stopped, resolve, reject } = Promise.withResolvers<void>()
+  const undo = onShutdown(['SIGTERM', 'SIGINT', 'SIGHUP'], (signal, count) => {
+    log.info({ signal, count }, 'stop was asked for')
+    const stop = {
+      mode: count === 1 ? 'fast' : 'immediate',
+      withinMs: config.stopWithinSeconds * 1000,
+    } as const
+    keeper.stop(stop).then(resolve, reject)
+  })
+  try {
+    // run() ends early when a stop begins; what counts then is that PostgreSQL has stopped.
+    await Promise.race([stopped, keeper.run().then(() => stopped)])
+  } finally {
+    undo()
+  }
+}
+
+function statusOf(
+  keeper: NodeKeeper,
+  node: PostgresNode,
+  identity: ServerIdentity | undefined,
+): SuperviseStatus {
+  const { running } = node
+  const where = running && { port: running.port, socketDirectory: running.socketDirectory, pid: running.pid }
+  return {
+    state: keeper.state,
+    reason: keeper.reason,
+    ready: keeper.ready,
+    node: { name: node.name, version: node.version, ...where, ...identity },
+  }
+}

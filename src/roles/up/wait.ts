@@ -1,0 +1,52 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Clock } from '#lib/clock.ts'
+import { roleError } from '../errors.ts'
+import type { RoleExit } from './role-process.ts'
+
+export interface WaitOptions {
+  withinMs: number
+  /** Ends the wait. */
+  signal: AbortSignal
+  clock: Clock
+  /** Named in the failure. */
+  log: string
+  /** Undefined when ready, else why not; may throw while nobody answers. */
+  look: () => Promise<string | undefined>
+}
+
+const pollMs = 25
+// One unlucky start may be retried; a role that fails three times will not do better the fourth time.
+const failedStarts = 3
+// Wrong usage or configuration, and refusals for safety: trying again changes nothing.
+const finalExits = [2, 3]
+
+/** Resolves when the role is ready. Throws ROLE_FAILED when it gave up starting or took too long. */
+export async function waitUntilReady(
+  role: { name: string; exits: readonly RoleExit[] },
+  options: WaitOptions,
+): Promise<void> {
+  const { clock, signal, log } = options
+  const untilMs = clock.monotonicMs() + options.withinMs
+  let reason = 'it did not answer'
+  for (;;) {
+    signal.throwIfAborted()
+    const failed = gaveUp(role.exits)
+    if (failed) throw roleError('ROLE_FAILED', { role: role.name, reason: failed, log })
+    try {
+      const looked = await options.look()
+      if (looked === undefined) return
+      reason = looked
+    } catch {
+      // Not listening yet, or between two attempts to start.
+    }
+    if (clock.monotonicMs() >= untilMs) throw roleError('ROLE_FAILED', { role: role.name, reason, log })
+    await delay(pollMs, undefined, { signal }).catch(() => {})
+  }
+}
+
+/** Why a role will not start any more; undefined while it may. */
+export function gaveUp(exits: readonly RoleExit[]): string | undefined {
+  const last = exits.at(-1)
+  if (!last || (exits.length < failedStarts && !finalExits.includes(last.code ?? 0))) return undefined
+  return (last.lastError ?? `it ended with ${last.signal ?? `exit ${last.code}`}`).replace(/\.$/, '')
+}
