@@ -67,7 +67,7 @@ export function callControl<T>(options: {
         ? {}
         : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) }
     const request = httpRequest(
-      { socketPath: path, path: route, method, signal, agent: false, headers },
+      { socketPath: path, path: encodeRoute(route), method, signal, agent: false, headers },
       response => {
         readAll(response, answerLimitBytes)
           .then(text => resolve(readAnswer<T>(response, text)))
@@ -172,6 +172,12 @@ function callFailure(
   return libFailure('CONTROL_BROKEN', { ...facts, reason: error.message }, { cause: error })
 }
 
+/** Node refuses or mangles characters outside ASCII in a request line. */
+function encodeRoute(route: string): string {
+  const { pathname, search } = new URL(route, 'http://control')
+  return pathname + search
+}
+
 function toJson(value: unknown): string {
   return JSON.stringify(value, (_key, item) => (typeof item === 'bigint' ? item.toString() : item))
 }
@@ -208,6 +214,7 @@ const lockWithinMs = 5_000
 
 async function underLock(lockPath: string, path: string, work: () => Promise<void>): Promise<void> {
   const database = new DatabaseSync(lockPath, { timeout: 0 })
+  adoptOwner(lockPath)
   const untilMs = performance.now() + lockWithinMs
   try {
     while (!tryLock(database)) {

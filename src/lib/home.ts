@@ -104,22 +104,27 @@ export function ensureSecret(home: Home, name: string, make: () => string): stri
 export function writeDurably(path: string, data: string | Uint8Array, mode = 0o600): void {
   const directory = dirname(path)
   const temporary = join(directory, `.${basename(path)}.${process.pid}.tmp`)
-  const fd = openSync(temporary, 'w', mode)
   try {
-    // The umask may have taken bits away, and a leftover of a killed run may have other ones.
-    fchmodSync(fd, mode)
-    const owner = foreignOwner(directory)
-    if (owner) fchownSync(fd, owner.uid, owner.gid)
-    writeFileSync(fd, data)
-    fsyncSync(fd)
+    writeWhole(temporary, data, mode, foreignOwner(directory))
+    renameSync(temporary, path)
   } catch (error) {
     rmSync(temporary, { force: true })
     throw error
+  }
+  syncDirectory(directory)
+}
+
+function writeWhole(path: string, data: string | Uint8Array, mode: number, owner: Owner | undefined): void {
+  const fd = openSync(path, 'w', mode)
+  try {
+    // The umask may have taken bits away, and a leftover of a killed run may have other ones.
+    fchmodSync(fd, mode)
+    if (owner) fchownSync(fd, owner.uid, owner.gid)
+    writeFileSync(fd, data)
+    fsyncSync(fd)
   } finally {
     closeSync(fd)
   }
-  renameSync(temporary, path)
-  syncDirectory(directory)
 }
 
 /** Makes renames and removals in the directory durable. */
@@ -147,7 +152,12 @@ function makeDirectory(path: string, mode: number): string {
   return path
 }
 
-function foreignOwner(directory: string): { uid: number; gid: number } | undefined {
+interface Owner {
+  uid: number
+  gid: number
+}
+
+function foreignOwner(directory: string): Owner | undefined {
   if (process.getuid?.() !== 0) return undefined
   const { uid, gid } = statSync(directory)
   return uid === 0 ? undefined : { uid, gid }

@@ -100,8 +100,12 @@ function describe(schema: AnySchema): string {
       return `a list${range(schema.minItems, schema.maxItems, 'items')}, each ${describe(schema.items ?? {})}`
     case 'string':
       return describeText(schema)
+    case 'object':
+      return 'an object'
+    case 'null':
+      return 'null'
     default:
-      return `a value of type ${schema.type ?? 'any'}`
+      return 'a value'
   }
 }
 
