@@ -28,8 +28,13 @@ export function createExpectationHandler(headers: Record<string, string>) {
   return (_request: IncomingMessage, response: ServerResponse): void => {
     const failure = httpError('EXPECTATION_FAILED')
     const requestId = randomUUID()
-    const all = { ...headers, ...problemHeaders(failure), 'x-request-id': requestId, connection: 'close' }
-    response.writeHead(failure.row.status, all).end(problemJson(failure, requestId))
+    const body = problemJson(failure, requestId)
+    const own = {
+      'x-request-id': requestId,
+      'content-length': String(Buffer.byteLength(body)),
+      connection: 'close',
+    }
+    response.writeHead(failure.row.status, { ...headers, ...problemHeaders(failure), ...own }).end(body)
   }
 }
 

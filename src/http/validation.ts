@@ -1,6 +1,7 @@
 import type { FastifySchemaCompiler } from 'fastify'
 import type { TSchema } from 'typebox'
 import Compile from 'typebox/compile'
+import { Settings } from 'typebox/system'
 import { commonFailure, type Failure } from '#lib/errors.ts'
 import { describeExpected, nearestHint, textToValue } from '#lib/schema-text.ts'
 import { isBadText } from './json.ts'
@@ -24,6 +25,8 @@ interface ObjectSchema {
  * query are text, so they are read as the type their schema asks for, and a query's defaults are filled in.
  */
 export const validatorCompiler: FastifySchemaCompiler<TSchema> = ({ schema, httpPart }) => {
+  // TypeBox reports several errors for one field (each branch of a union), so it must look further than mostFields.
+  Settings.Set({ maxErrors: mostFields * 5 })
   const validator = Compile(schema)
   const part = partNames.get(httpPart ?? 'body') ?? 'request'
   if (httpPart !== 'querystring' && httpPart !== 'params') {
