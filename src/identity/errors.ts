@@ -1,0 +1,68 @@
+import { defineErrors } from '#lib/errors.ts'
+
+export const { rows: identityErrorRows, failure: identityError } = defineErrors({
+  IDENTITY_DEMO_OFF: {
+    status: 403,
+    exit: 1,
+    retry: false,
+    title: 'No demo players here',
+    message: 'Demo players exist on the simulated chain only.',
+    hint: 'Sign in with a wallet.',
+  },
+  IDENTITY_TOKEN_REFUSED: {
+    status: 401,
+    exit: 1,
+    retry: false,
+    title: 'Operator token refused',
+    message: 'This operator token is not known, has ended or was revoked.',
+    hint: 'Make another one on the server: npx moonyetis token create --role operator',
+  },
+  IDENTITY_CROSS_SITE: {
+    status: 403,
+    exit: 1,
+    retry: false,
+    title: 'Sent by another site',
+    message: 'A page of another site may not sign anybody in or out here.',
+    hint: 'Open this site itself and try again.',
+  },
+  IDENTITY_BUSY: {
+    status: 503,
+    exit: 1,
+    retry: true,
+    title: 'Too many sessions are being checked',
+    message: 'Too many sessions are being checked right now.',
+    hint: 'Try again in {retryAfterSeconds} s.',
+  },
+  IDENTITY_STORE_UNAVAILABLE: {
+    status: 503,
+    exit: 1,
+    retry: true,
+    title: 'The operator store cannot be used',
+    message: 'The store of operator tokens cannot be used right now.',
+    hint: 'The log names the cause; most often the disk under <home>/state is full or another process holds the file.',
+  },
+  IDENTITY_TOKEN_UNKNOWN: {
+    status: 404,
+    exit: 1,
+    retry: false,
+    title: 'No such operator token',
+    message: 'There is no operator token {id}.',
+    hint: 'See npx moonyetis token list',
+  },
+  IDENTITY_TOKENS_FULL: {
+    status: 409,
+    exit: 3,
+    retry: false,
+    title: 'Too many operator tokens',
+    message: 'There are {count} operator tokens in use already.',
+    hint: 'Revoke those that nobody needs: npx moonyetis token revoke ID',
+  },
+  IDENTITY_ADMIN_TOKEN_UNUSABLE: {
+    status: 500,
+    exit: 2,
+    retry: false,
+    title: 'The first admin token cannot be used',
+    message: '{path} does not hold a token that this program made.',
+    hint: 'Remove the file; the next start makes another one.',
+  },
+})
