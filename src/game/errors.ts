@@ -25,4 +25,20 @@ export const { rows: gameErrorRows, failure: gameError } = defineErrors({
     message: 'Account {accountId} is not in the ledger.',
     hint: 'Run `moonyetis reconcile`; a session may be newer than the database it is used on.',
   },
+  GAME_ROUND_UNKNOWN: {
+    status: 404,
+    exit: 1,
+    retry: false,
+    title: 'Round not found',
+    message: 'You have no round {id}.',
+    hint: 'GET /api/game/rounds lists your rounds.',
+  },
+  INSUFFICIENT_BALANCE: {
+    status: 402,
+    exit: 1,
+    retry: false,
+    title: 'The balance does not cover the stake',
+    message: 'The stake is {stake} chips and the balance is {balance}.',
+    hint: 'Nothing was drawn or taken. Lower stakePerLine or lines.',
+  },
 })

@@ -15,7 +15,10 @@ const columns = `ordinal, request_hash, round_id, nonce, stake_per_line, lines, 
 type OutcomeRow = [number, bigint, bigint, bigint, number, number, number, bigint, bigint, string, string]
 
 /** The stored outcomes of the jobs' keys; a job without one is not in the map. Durable before it returns (see SQL). */
-export async function readStoredSpins(send: Send, jobs: readonly SpinJob[]): Promise<Map<SpinJob, StoredSpin>> {
+export async function readStoredSpins(
+  send: Send,
+  jobs: readonly SpinJob[],
+): Promise<Map<SpinJob, StoredSpin>> {
   const { rows } = await send({
     name: 'read_outcomes',
     text: `SELECT ${columns} FROM read_outcomes($1, $2)`,
@@ -26,10 +29,33 @@ export async function readStoredSpins(send: Send, jobs: readonly SpinJob[]): Pro
 }
 
 function storedSpin(row: OutcomeRow): StoredSpin {
-  const [, requestHash, roundId, nonce, stakePerLine, lines, stops, payout, balanceAfter, serverSeedHash, clientSeed] = row
+  const [
+    ,
+    requestHash,
+    roundId,
+    nonce,
+    stakePerLine,
+    lines,
+    stops,
+    payout,
+    balanceAfter,
+    serverSeedHash,
+    clientSeed,
+  ] = row
   const stake = BigInt(stakePerLine * lines)
   return {
     requestHash,
-    record: { roundId, nonce, serverSeedHash, clientSeed, stops, lines, stakePerLine, stake, payout, balanceAfter },
+    record: {
+      roundId,
+      nonce,
+      serverSeedHash,
+      clientSeed,
+      stops,
+      lines,
+      stakePerLine,
+      stake,
+      payout,
+      balanceAfter,
+    },
   }
 }

@@ -1,4 +1,4 @@
-import { type SpinJob, drawAt, isDrawnAt } from './spin-job.ts'
+import { drawAt, isDrawnAt, type SpinJob } from './spin-job.ts'
 
 /**
  * Pure: what goes into the next statement. Spins are grouped by account (in account order, so that concurrent batches

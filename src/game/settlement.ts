@@ -9,7 +9,12 @@ export type GroupOutcome =
   | { settled: false; seedPairId: bigint; nonce: number; balance: bigint; replays: SpinJob[] }
 
 /** Sends one statement; see Channel.query for how it may end. */
-export type Send = (query: { name: string; text: string; values: unknown[]; rowMode: 'array' }) => Promise<QueryResult>
+export type Send = (query: {
+  name: string
+  text: string
+  values: unknown[]
+  rowMode: 'array'
+}) => Promise<QueryResult>
 
 /** A lone spin takes the scalar function: half the work of a batch of one. */
 export async function settleOne(send: Send, job: SpinJob, gameVersion: number): Promise<GroupOutcome> {
@@ -30,7 +35,8 @@ export async function settleOne(send: Send, job: SpinJob, gameVersion: number): 
     rowMode: 'array',
   })
   const [status, roundId, seedPairId, nonce, balance] = rows[0] as [string, bigint, bigint, bigint, bigint]
-  if (status === 'settled') return { settled: true, roundIds: [roundId], balanceBefore: balance - job.payout + job.stake }
+  if (status === 'settled')
+    return { settled: true, roundIds: [roundId], balanceBefore: balance - job.payout + job.stake }
   const replays = status === 'replay' ? [job] : []
   return { settled: false, seedPairId, nonce: Number(nonce), balance, replays }
 }
@@ -39,10 +45,19 @@ const settleSpins = `SELECT round_ids::text, balances::text, refused, replays
 FROM settle_spins($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14::smallint)`
 
 /** Groups are in account order; each holds one account's spins in the order in which they apply. */
-export async function settleMany(send: Send, groups: SpinJob[][], gameVersion: number): Promise<GroupOutcome[]> {
+export async function settleMany(
+  send: Send,
+  groups: SpinJob[][],
+  gameVersion: number,
+): Promise<GroupOutcome[]> {
   const values = [...encodeGroups(groups), ...encodeSpins(groups), gameVersion]
   const { rows } = await send({ name: 'settle_spins', text: settleSpins, values, rowMode: 'array' })
-  const [roundIds, balances, refused, replays] = rows[0] as [string, string | null, Refused[] | null, number[] | null]
+  const [roundIds, balances, refused, replays] = rows[0] as [
+    string,
+    string | null,
+    Refused[] | null,
+    number[] | null,
+  ]
   return readOutcomes(groups, {
     roundIds: parseBigints(roundIds),
     balances: parseBigints(balances),
@@ -135,7 +150,9 @@ interface RawOutcome {
 }
 
 function readOutcomes(groups: SpinJob[][], raw: RawOutcome): GroupOutcome[] {
-  const refused = new Map(raw.refused.map(([group, pair, nonce, balance]) => [Number(group), { pair, nonce, balance }]))
+  const refused = new Map(
+    raw.refused.map(([group, pair, nonce, balance]) => [Number(group), { pair, nonce, balance }]),
+  )
   let position = 0
   return groups.map((group, index) => {
     const first = position

@@ -1,23 +1,23 @@
-import type { Clock } from '#lib/clock.ts'
-import type { Log } from '#lib/log.ts'
-import { Failure } from '#lib/errors.ts'
 import { Batcher, type Settled } from '#ledger/batcher.ts'
 import { ledgerError } from '#ledger/errors.ts'
 import type { IdempotencyKey } from '#ledger/keys.ts'
+import type { Clock } from '#lib/clock.ts'
+import { Failure } from '#lib/errors.ts'
+import type { Log } from '#lib/log.ts'
 import type { Channel } from '#postgres/client/channel.ts'
 import { databaseError } from '#postgres/client/errors.ts'
 import type { GameMetrics, SpinOutcome } from './metrics.ts'
-import { type StoredSpin, readStoredSpins } from './outcomes.ts'
+import { readStoredSpins, type StoredSpin } from './outcomes.ts'
 import { planGroups } from './plan.ts'
-import { type SpinRecord, renderSpin } from './render.ts'
+import { renderSpin, type SpinRecord } from './render.ts'
 import type { Seat, Seats } from './seats.ts'
 import { type GroupOutcome, settleMany, settleOne, spinRecord } from './settlement.ts'
-import { type SpinJob, type SpinResult, drawAt, spinRequest } from './spin-job.ts'
+import { drawAt, type SpinJob, type SpinResult, spinRequest } from './spin-job.ts'
 
 export interface SpinsOptions {
   channel: Channel
   seats: Seats
-  gameVersion: number
+  gameVersion: () => number
   clock: Clock
   log: Log
   metrics: GameMetrics
@@ -68,6 +68,8 @@ export class Spins {
     stakePerLine: number
     lines: number
   }): Promise<SpinResult> {
+    // Not started yet is told before anything is drawn.
+    this.#o.gameVersion()
     const seat = this.#o.seats.peek(request.accountId) ?? (await this.#o.seats.get(request.accountId))
     const id = `${request.accountId}:${request.key.toString('latin1')}`
     const payload = spinRequest(request)
@@ -93,7 +95,10 @@ export class Spins {
     return result.kind === 'settled' ? { ...result, replayed: true } : result
   }
 
-  #submit(seat: Seat, request: { key: IdempotencyKey; stakePerLine: number; lines: number }): Promise<SpinResult> {
+  #submit(
+    seat: Seat,
+    request: { key: IdempotencyKey; stakePerLine: number; lines: number },
+  ): Promise<SpinResult> {
     const { promise, resolve, reject } = Promise.withResolvers<SpinResult>()
     const job: SpinJob = {
       seat,
@@ -160,7 +165,8 @@ export class Spins {
   }
 
   async #send(groups: SpinJob[][]): Promise<GroupOutcome[]> {
-    const { channel, gameVersion } = this.#o
+    const { channel } = this.#o
+    const gameVersion = this.#o.gameVersion()
     const send = (query: Parameters<Channel['query']>[0]) => channel.query(query)
     const [first] = groups
     try {
@@ -205,7 +211,8 @@ export class Spins {
   #refuseShort(jobs: SpinJob[], balance: bigint): SpinJob[] {
     const firstCovered = jobs.findIndex(job => job.stake <= balance)
     const refused = firstCovered === -1 ? jobs : jobs.slice(0, firstCovered)
-    for (const job of refused) this.#answer(job, () => job.resolve({ kind: 'short', balance, stake: job.stake }), 'short')
+    for (const job of refused)
+      this.#answer(job, () => job.resolve({ kind: 'short', balance, stake: job.stake }), 'short')
     return this.#countAttempt(jobs.slice(refused.length))
   }
 
@@ -229,9 +236,9 @@ export class Spins {
   }
 
   #answerFromStore(job: SpinJob, spin: StoredSpin): void {
-    if (spin.requestHash !== BigInt(spinRequest(job))) return this.#fail(job, ledgerError('IDEMPOTENCY_KEY_REUSED'))
+    if (spin.requestHash !== BigInt(spinRequest(job))) this.#fail(job, ledgerError('IDEMPOTENCY_KEY_REUSED'))
     // A spin whose own commit was in doubt gets its first answer here, not a repeated one.
-    this.#answerSettled(job, spin.record, !job.outcomeUnknown)
+    else this.#answerSettled(job, spin.record, !job.outcomeUnknown)
   }
 
   // The channel lets no statement through before the old backend is gone: what is not stored now never will be.

@@ -54,7 +54,11 @@ export class Channel {
     }
     if (this.#cancelledWait) {
       this.#lose()
-      throw databaseError('DATABASE_OUTCOME_UNKNOWN', {}, { cause: new Error('the wait for the standby was cancelled') })
+      throw databaseError(
+        'DATABASE_OUTCOME_UNKNOWN',
+        {},
+        { cause: new Error('the wait for the standby was cancelled') },
+      )
     }
     return result
   }
@@ -103,7 +107,8 @@ export class Channel {
     })
     client.on('notice', notice => {
       // 01000 with this text (lc_messages is C): the commit is visible here but may not be on the standby.
-      if (notice.code === '01000' && /synchronous replication/.test(notice.message ?? '')) this.#cancelledWait = true
+      if (notice.code === '01000' && /synchronous replication/.test(notice.message ?? ''))
+        this.#cancelledWait = true
     })
     client.on('error', error => {
       this.#o.log.warn({ err: error }, 'the settlement connection was lost')

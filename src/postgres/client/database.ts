@@ -90,7 +90,11 @@ export function isConnectionTrouble(error: unknown): boolean {
   const { code, severity } = error as { code?: string; severity?: string }
   if (severity === 'FATAL' || severity === 'PANIC') return true
   if (code !== undefined && /^(08|57P0)/.test(code)) return true
-  if (code !== undefined && /^(ECONN|EPIPE|ENOENT|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_)/.test(code)) return true
+  if (
+    code !== undefined &&
+    /^(ECONN|EPIPE|ENOENT|ETIMEDOUT|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|EAI_)/.test(code)
+  )
+    return true
   return severity === undefined && /timeout|terminated|not queryable|connection/i.test(error.message)
 }
 

@@ -18,11 +18,15 @@ export interface Migration {
 
 /** Reads a folder of NNNN_name.sql files, in order. @throws MIGRATION_INVALID on a gap, a twin or a strange name. */
 export function readMigrations(directory: string): Migration[] {
-  const names = readdirSync(directory).filter(name => name.endsWith('.sql')).sort()
+  const names = readdirSync(directory)
+    .filter(name => name.endsWith('.sql'))
+    .sort()
   return names.map((name, index) => {
     const version = Number(/^(\d{4})_[a-z0-9_]+\.sql$/.exec(name)?.[1])
     if (version !== index + 1) {
-      throw databaseError('MIGRATION_INVALID', { problem: `${name} stands where number ${index + 1} is expected.` })
+      throw databaseError('MIGRATION_INVALID', {
+        problem: `${name} stands where number ${index + 1} is expected.`,
+      })
     }
     const sql = readFileSync(join(directory, name), 'utf8')
     return { version, name, sql, checksum: createHash('sha256').update(sql).digest('hex') }
@@ -70,16 +74,25 @@ export function checkSchema(version: number): void {
   }
 }
 
-async function appliedMigrations(client: pg.Client): Promise<Map<number, { name: string; checksum: string }>> {
-  const { rows } = await client.query('SELECT version, name, checksum FROM schema_migrations ORDER BY version')
+async function appliedMigrations(
+  client: pg.Client,
+): Promise<Map<number, { name: string; checksum: string }>> {
+  const { rows } = await client.query(
+    'SELECT version, name, checksum FROM schema_migrations ORDER BY version',
+  )
   return new Map(rows.map(row => [row.version, { name: row.name, checksum: row.checksum }]))
 }
 
-function refuseChanged(migrations: Migration[], known: Map<number, { name: string; checksum: string }>): void {
+function refuseChanged(
+  migrations: Migration[],
+  known: Map<number, { name: string; checksum: string }>,
+): void {
   for (const { version, name, checksum } of migrations) {
     const applied = known.get(version)
     if (applied && applied.checksum !== checksum) {
-      throw databaseError('MIGRATION_INVALID', { problem: `${name} was applied as another text (${applied.name}).` })
+      throw databaseError('MIGRATION_INVALID', {
+        problem: `${name} was applied as another text (${applied.name}).`,
+      })
     }
   }
 }

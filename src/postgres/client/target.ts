@@ -18,7 +18,11 @@ export const databaseName = 'moonyetis_slots'
 export type DatabaseRole = 'moonyetis_app' | 'moonyetis_monitor' | 'moonyetis_owner'
 
 /** The embedded server through its unix socket, where PostgreSQL checks the operating-system user (peer). */
-export function embeddedTarget(o: { socketDirectory: string; port: number; user: DatabaseRole }): DatabaseTarget {
+export function embeddedTarget(o: {
+  socketDirectory: string
+  port: number
+  user: DatabaseRole
+}): DatabaseTarget {
   return { host: o.socketDirectory, port: o.port, database: databaseName, user: o.user }
 }
 
