@@ -1,3 +1,7 @@
+import { statSync } from 'node:fs'
+import { enableCompileCache } from 'node:module'
+import { join } from 'node:path'
+
 // Only what any Node that can read this file can also load: the version is checked before the program is imported.
 const oldestMajor = 24
 
@@ -5,6 +9,12 @@ if (Number.parseInt(process.versions.node, 10) < oldestMajor) {
   process.stderr.write(`error: MoonYetis needs Node ${oldestMajor} or newer, this is ${process.version}\n`)
   process.stderr.write('hint: use `npm start` or `npx moonyetis`, which bring their own Node\n')
   process.exit(2)
+}
+
+// Keeps compiled code in the home, which saves a third of each start; only where the directory is ours to trust.
+const runDirectory = join(process.env.MOONYETIS_HOME || join(import.meta.dirname, '..', '.moonyetis'), 'run')
+if (statSync(runDirectory, { throwIfNoEntry: false })?.uid === process.geteuid?.()) {
+  enableCompileCache(join(runDirectory, 'compile-cache'))
 }
 
 const { runProgram } = await import('#roles/program.ts')

@@ -1,6 +1,19 @@
+import { addConfig } from './commands/config.ts'
+import { addDoctor, addSetup, addStatus } from './commands/home.ts'
+import { addMigrate } from './commands/migrate.ts'
 import { addSupervise } from './commands/supervise.ts'
 import { addDown, addServe, addUp } from './commands/up.ts'
 import type { AddVerb } from './program.ts'
 
 /** Every verb of the command line, in the order of --help. Each file imports its role only when the verb runs. */
-export const verbs: readonly ((add: AddVerb) => void)[] = [addUp, addDown, addServe, addSupervise]
+export const verbs: readonly ((add: AddVerb) => void)[] = [
+  addUp,
+  addDown,
+  addSetup,
+  addServe,
+  addSupervise,
+  addStatus,
+  addDoctor,
+  addConfig,
+  addMigrate,
+]

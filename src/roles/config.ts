@@ -1,12 +1,15 @@
 import { join } from 'node:path'
+import { gameSlice } from '#game/config.ts'
 import { httpSlice } from '#http/config.ts'
+import { identitySlice } from '#identity/config.ts'
 import { type Config, loadConfig, type Slice } from '#lib/config.ts'
 import { postgresServerSlice } from '#postgres/server/config.ts'
+import { installationSlice } from './installation-slice.ts'
 import { logSlice } from './log-slice.ts'
 import type { Context } from './program.ts'
 
 /** Every slice of the program, in the order of `config print`. */
-export const slices: readonly Slice[] = [logSlice, httpSlice, postgresServerSlice]
+export const slices: readonly Slice[] = [installationSlice, logSlice, httpSlice, postgresServerSlice, identitySlice, gameSlice]
 
 /**
  * Loads the slices that a role uses; keys of the others may be given, their values are not looked at.

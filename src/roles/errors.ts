@@ -34,6 +34,14 @@ export const { rows: roleErrors, failure: roleError } = defineErrors({
     message: 'MOONYETIS_TOPOLOGY is external, but DATABASE_URL is not set.',
     hint: 'Set DATABASE_URL=postgres://moonyetis_app@HOST:5432/moonyetis_slots, or leave MOONYETIS_TOPOLOGY out.',
   },
+  DATABASE_URL_INVALID: {
+    status: 500,
+    exit: 2,
+    retry: false,
+    title: 'The database address is not valid',
+    message: 'DATABASE_URL is not a PostgreSQL address.',
+    hint: 'Write it as postgres://USER:PASSWORD@HOST:5432/moonyetis_slots.',
+  },
   NO_UNPRIVILEGED_USER: {
     status: 500,
     exit: 2,

@@ -1,17 +1,18 @@
-import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { systemClock } from '#lib/clock.ts'
 import { serveControl } from '#lib/control.ts'
-import { ensureSecret, type Home } from '#lib/home.ts'
+import type { Home } from '#lib/home.ts'
 import { Lifecycle, onShutdown } from '#lib/lifecycle.ts'
 import { createLog, type Log } from '#lib/log.ts'
 import { removeRecord, writeRecord } from '#lib/processes.ts'
+import { type Chain, recordChain } from '#postgres/client/installation.ts'
 import { migrate } from '#postgres/client/migrations.ts'
 import { databaseName, roleNames } from '#postgres/server/access.ts'
 import { findBinaries } from '#postgres/server/binaries.ts'
 import { bootstrapDatabase, type ServerIdentity } from '#postgres/server/bootstrap.ts'
 import { type KeeperState, NodeKeeper } from '#postgres/server/keeper.ts'
 import { createNode, type PostgresNode } from '#postgres/server/node.ts'
+import { ensurePasswords } from '#postgres/server/passwords.ts'
 import { dataDirectoryOf, firstNode, logDirectoryOf, socketDirectoryOf } from '#postgres/server/places.ts'
 
 export interface SuperviseConfig {
@@ -47,6 +48,8 @@ export async function supervise(options: {
   programRoot: string
   config: SuperviseConfig
   logLevel: string
+  /** Written into a new database; another one in an old database is refused. */
+  chain: Chain
 }): Promise<void> {
   const { home, config } = options
   const log = createLog({
@@ -63,8 +66,8 @@ export async function supervise(options: {
     clock: systemClock,
     startWithinMs: config.startWithinSeconds * 1000,
     prepare: async () => {
-      identity = await bootstrapDatabase({ node, passwords: passwordsOf(home), log })
-      await migrateDatabase(node, options.programRoot, log)
+      identity = await bootstrapDatabase({ node, passwords: ensurePasswords(home), log })
+      await migrateDatabase(node, options.programRoot, options.chain, log)
     },
   })
   // First of all: whoever listens here is the only one who may touch PostgreSQL.
@@ -97,17 +100,10 @@ function nodeOf(home: Home, programRoot: string, config: SuperviseConfig, log: L
   })
 }
 
-function passwordsOf(home: Home) {
-  const make = () => randomBytes(24).toString('base64url')
-  return {
-    user: ensureSecret(home, 'db_password', make),
-    replication: ensureSecret(home, 'replication_password', make),
-  }
-}
-
-async function migrateDatabase(node: PostgresNode, programRoot: string, log: Log): Promise<void> {
+async function migrateDatabase(node: PostgresNode, programRoot: string, chain: Chain, log: Log): Promise<void> {
   const connection = node.connection({ user: roleNames.owner, database: databaseName })
   const { applied, version } = await migrate({ connection, directory: join(programRoot, 'migrations'), log })
+  await recordChain(connection, chain)
   if (applied.length > 0)
     log.info({ applied: applied.length, version }, 'database schema was brought up to date')
 }

@@ -2,12 +2,7 @@ import pg from 'pg'
 import type { Log } from '#lib/log.ts'
 import { databaseName, roleNames, superuserName } from './access.ts'
 import type { PostgresNode } from './node.ts'
-
-export interface Passwords {
-  /** Of moonyetis_user, for people's psql. */
-  user: string
-  replication: string
-}
+import type { Passwords } from './passwords.ts'
 
 /** What of a role is set by this program; the rest is left to PostgreSQL's defaults. */
 export interface RoleState {

@@ -13,7 +13,13 @@ import { initialiseDirectory, lastPort, type RunAs, writeConfiguration } from '.
 import { postgresServerError } from './errors.ts'
 import { readPidFile } from './pid-file.ts'
 import { choosePort } from './port.ts'
-import { clearTheWay, findPostmaster, isPostmasterAlive, type Postmaster } from './postmaster.ts'
+import {
+  clearSocketLock,
+  clearTheWay,
+  findPostmaster,
+  isPostmasterAlive,
+  type Postmaster,
+} from './postmaster.ts'
 import {
   defaultSharedBuffersMegabytes,
   loopbackAddresses,
@@ -202,6 +208,7 @@ class LocalNode implements PostgresNode {
     const ended = await clearTheWay(this.dataDirectory)
     if (ended > 0) log.warn({ node: this.name, ended }, 'leftover PostgreSQL processes were ended')
     const port = await this.#configure()
+    clearSocketLock(socketDirectory, port)
     const output = openSync(this.#firstLog(), 'w', 0o600)
     this.#markedLog = this.#currentLog()
     this.#markedBytes = statSync(this.#markedLog, { throwIfNoEntry: false })?.size ?? 0

@@ -17,10 +17,14 @@ export function pidFilePath(dataDirectory: string): string {
   return join(dataDirectory, 'postmaster.pid')
 }
 
-/** Undefined when there is none, or one that names no process. */
 export function readPidFile(dataDirectory: string): PidFile | undefined {
+  return readLockFile(pidFilePath(dataDirectory))
+}
+
+/** Undefined when there is none, or one that names no process. The lock of a socket begins with the same lines. */
+export function readLockFile(path: string): PidFile | undefined {
   try {
-    return parsePidFile(readFileSync(pidFilePath(dataDirectory), 'utf8'))
+    return parsePidFile(readFileSync(path, 'utf8'))
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined
     throw error

@@ -1,10 +1,10 @@
 import { execFileSync } from 'node:child_process'
 import { readdirSync, readFileSync, readlinkSync, realpathSync, rmSync } from 'node:fs'
-import { basename } from 'node:path'
+import { basename, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { processStartTime } from '#lib/processes.ts'
 import { postgresServerError } from './errors.ts'
-import { type PidFile, pidFilePath, readPidFile } from './pid-file.ts'
+import { type PidFile, pidFilePath, readLockFile, readPidFile } from './pid-file.ts'
 
 /** A live postmaster, named for good by pid and start time. */
 export interface Postmaster {
@@ -66,11 +66,27 @@ export async function clearTheWay(dataDirectory: string): Promise<number> {
   if (findPostmaster(dataDirectory)) return 0
   const ended = await endLeftovers(dataDirectory)
   const file = readPidFile(dataDirectory)
-  // A dead number stays: PostgreSQL's own check of it also covers shared memory that we cannot see.
-  if (file && judgePostmaster(look(file.pid), realpathSync(dataDirectory)) === 'stranger') {
-    rmSync(pidFilePath(dataDirectory), { force: true })
-  }
+  if (file && blocksStart(file)) rmSync(pidFilePath(dataDirectory), { force: true })
   return ended
+}
+
+/** The same for the lock of its socket, which would block a start on this port. */
+export function clearSocketLock(socketDirectory: string, port: number): void {
+  const socket = join(socketDirectory, `.s.PGSQL.${port}`)
+  const file = readLockFile(`${socket}.lock`)
+  if (!file || !blocksStart(file)) return
+  rmSync(socket, { force: true })
+  rmSync(`${socket}.lock`, { force: true })
+}
+
+/**
+ * Whether PostgreSQL, which only asks if the number exists, would wrongly take it for a running server. A number that
+ * nobody has stays in its file: PostgreSQL's own check then also covers shared memory, which we cannot see.
+ */
+function blocksStart(file: PidFile): boolean {
+  const verdict = judgePostmaster(look(file.pid), realPath(file.dataDirectory))
+  // A dead process that its parent has not collected still answers.
+  return verdict === 'stranger' || (verdict === 'dead' && sendSignal(file.pid, 0))
 }
 
 /** Kills every PostgreSQL process whose working directory is the data directory. */
@@ -100,12 +116,13 @@ export function processesOn(dataDirectory: string): number[] {
   })
 }
 
-/** False when the process is gone. */
-export function sendSignal(pid: number, signal: NodeJS.Signals): boolean {
+/** False when the process is gone. Signal 0 only asks. */
+export function sendSignal(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(pid, signal)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ESRCH') return false
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ESRCH' || (code === 'EPERM' && signal === 0)) return false
     throw error
   }
 }
@@ -145,6 +162,10 @@ function workingDirectoryOf(pid: number): string | undefined {
 function listed(program: string, args: string[]): string[] {
   const run = () => execFileSync(program, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
   return (unlessGone(run) ?? '').split('\n').filter(line => line !== '')
+}
+
+function realPath(path: string): string {
+  return unlessGone(() => realpathSync(path)) ?? path
 }
 
 function unlessGone<T>(read: () => T): T | undefined {

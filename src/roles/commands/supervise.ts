@@ -9,7 +9,8 @@ export function addSupervise(add: AddVerb): void {
       const { loadSlices } = await import('../config.ts')
       const { logSlice } = await import('../log-slice.ts')
       const { postgresServerSlice } = await import('#postgres/server/config.ts')
-      const { values } = loadSlices([logSlice, postgresServerSlice], context)
+      const { installationSlice } = await import('../installation-slice.ts')
+      const { values } = loadSlices([logSlice, postgresServerSlice, installationSlice], context)
       if (values.postgres.topology === 'external') {
         const { commonFailure } = await import('#lib/errors.ts')
         throw commonFailure('REFUSED', {
@@ -22,6 +23,7 @@ export function addSupervise(add: AddVerb): void {
         programRoot: context.programRoot,
         config: values.postgres,
         logLevel: values.log.level,
+        chain: values.installation.chain,
       })
     },
   })
