@@ -212,7 +212,7 @@ function addNotFound(app: App, { routes, httpMetrics, state }: Omit<RouteParts, 
   const unknownRoute = httpMetrics.forRoute('unknown', 'any')
   app.setNotFoundHandler((request, reply) => {
     if (state.draining) reply.header('connection', 'close')
-    answer(request as FastifyRequest, reply as unknown as FastifyReply)
+    answer(request, reply)
     unknownRoute.count(reply.statusCode, request.startedMs)
   })
 }
@@ -224,7 +224,7 @@ function addMetricsRoute(
 ): void {
   const schema = { summary: 'Metrics as Prometheus text', tags: ['probes'] }
   app.get('/metrics', { schema }, async (request, reply) => {
-    if (!(await mayRead(request as FastifyRequest))) throw commonFailure('UNAUTHENTICATED')
+    if (!(await mayRead(request))) throw commonFailure('UNAUTHENTICATED')
     return reply.type(metrics.contentType).send(await metrics.render())
   })
 }
