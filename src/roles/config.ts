@@ -9,7 +9,14 @@ import { logSlice } from './log-slice.ts'
 import type { Context } from './program.ts'
 
 /** Every slice of the program, in the order of `config print`. */
-export const slices: readonly Slice[] = [installationSlice, logSlice, httpSlice, postgresServerSlice, identitySlice, gameSlice]
+export const slices: readonly Slice[] = [
+  logSlice,
+  installationSlice,
+  httpSlice,
+  postgresServerSlice,
+  identitySlice,
+  gameSlice,
+]
 
 /**
  * Loads the slices that a role uses; keys of the others may be given, their values are not looked at.

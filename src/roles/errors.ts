@@ -2,6 +2,14 @@ import { defineErrors } from '#lib/errors.ts'
 
 /** Expected failures of starting, stopping and commanding the roles. */
 export const { rows: roleErrors, failure: roleError } = defineErrors({
+  UNEXPECTED: {
+    status: 500,
+    exit: 1,
+    retry: false,
+    title: 'Something failed inside',
+    message: 'Something failed inside: {reason}',
+    hint: 'This is a fault of the program; report it with the lines below.',
+  },
   NODE_TOO_OLD: {
     status: 500,
     exit: 2,

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { Command, CommanderError } from 'commander'
 import { commonFailure, Failure } from '#lib/errors.ts'
 import { type Home, openHome } from '#lib/home.ts'
+import { roleError } from './errors.ts'
 
 /** What every verb is given. */
 export interface Context {
@@ -166,7 +167,8 @@ function report(error: unknown, options: ProgramOptions): number {
 
 function asFailure(error: unknown): Failure {
   if (error instanceof Failure) return error
-  if (!(error instanceof CommanderError)) return commonFailure('INTERNAL', {}, { cause: error })
+  if (!(error instanceof CommanderError))
+    return roleError('UNEXPECTED', { reason: (error as Error)?.message ?? String(error) }, { cause: error })
   // Asked for nothing, or for a group without its verb: commander has help to show, which is not an error message.
   const reason =
     error.code === 'commander.help' ? 'a verb is missing' : error.message.replace(/^error: /, '').trim()

@@ -100,7 +100,12 @@ function nodeOf(home: Home, programRoot: string, config: SuperviseConfig, log: L
   })
 }
 
-async function migrateDatabase(node: PostgresNode, programRoot: string, chain: Chain, log: Log): Promise<void> {
+async function migrateDatabase(
+  node: PostgresNode,
+  programRoot: string,
+  chain: Chain,
+  log: Log,
+): Promise<void> {
   const connection = node.connection({ user: roleNames.owner, database: databaseName })
   const { applied, version } = await migrate({ connection, directory: join(programRoot, 'migrations'), log })
   await recordChain(connection, chain)

@@ -11,16 +11,23 @@ export function addMigrate(add: AddVerb): void {
     run: async context => {
       const { loadSlices } = await import('../config.ts')
       const { postgresServerSlice } = await import('#postgres/server/config.ts')
+      const { installationSlice } = await import('../installation-slice.ts')
       const { silentLog } = await import('#lib/log.ts')
       const { migrateNow } = await import('../migrate.ts')
-      const { values } = loadSlices([postgresServerSlice], context)
-      const databaseUrl = values.postgres.topology === 'external' ? context.env.DATABASE_URL : undefined
-      if (values.postgres.topology === 'external' && !databaseUrl) {
+      const { values } = loadSlices([postgresServerSlice, installationSlice], context)
+      const external = values.postgres.topology === 'external'
+      const { databaseUrl } = values.installation
+      if (external && !databaseUrl) {
         const { roleError } = await import('../errors.ts')
         throw roleError('DATABASE_URL_MISSING')
       }
       const { programRoot } = context
-      const result = await migrateNow({ home: context.openHome(), programRoot, databaseUrl, log: silentLog })
+      const result = await migrateNow({
+        home: context.openHome(),
+        programRoot,
+        databaseUrl: external ? databaseUrl : undefined,
+        log: silentLog,
+      })
       const text = `applied ${result.applied.length} migrations, the schema is at version ${result.version}`
       context.print(context.json ? JSON.stringify(result) : text)
     },

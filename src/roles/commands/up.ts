@@ -9,11 +9,12 @@ export function addUp(add: AddVerb): void {
     run: async context => {
       const { loadSlices } = await import('../config.ts')
       const { logSlice } = await import('../log-slice.ts')
+      const { installationSlice } = await import('../installation-slice.ts')
       const { httpSlice } = await import('#http/config.ts')
       const { postgresServerSlice } = await import('#postgres/server/config.ts')
-      const { values } = loadSlices([logSlice, httpSlice, postgresServerSlice], context)
-      const { log, http, postgres } = values
-      if (postgres.topology === 'external' && !context.env.DATABASE_URL && !context.env.DATABASE_URL_FILE) {
+      const { values } = loadSlices([logSlice, installationSlice, httpSlice, postgresServerSlice], context)
+      const { log, installation, http, postgres } = values
+      if (postgres.topology === 'external' && !installation.databaseUrl) {
         const { roleError } = await import('../errors.ts')
         throw roleError('DATABASE_URL_MISSING')
       }
