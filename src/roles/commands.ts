@@ -2,6 +2,7 @@ import { addConfig } from './commands/config.ts'
 import { addDoctor, addSetup, addStatus } from './commands/home.ts'
 import { addMigrate } from './commands/migrate.ts'
 import { addSupervise } from './commands/supervise.ts'
+import { addToken } from './commands/token.ts'
 import { addDown, addServe, addUp } from './commands/up.ts'
 import type { AddVerb } from './program.ts'
 
@@ -16,4 +17,5 @@ export const verbs: readonly ((add: AddVerb) => void)[] = [
   addDoctor,
   addConfig,
   addMigrate,
+  addToken,
 ]

@@ -1,0 +1,49 @@
+/** One window of one design at one concurrency. */
+export interface Window {
+  perSecond: number
+  p50Ms: number
+  p99Ms: number
+}
+
+/**
+ * A closed loop: each of `clients` callers sends its next spin when it has the answer of the last. The first half second
+ * is warm-up and not counted.
+ */
+export async function closedLoop(o: {
+  clients: number
+  seconds: number
+  spin: (client: number) => Promise<void>
+}): Promise<Window> {
+  const warmMs = 500
+  const startMs = performance.now() + warmMs
+  const endMs = startMs + o.seconds * 1000
+  const latencies: number[] = []
+  const client = async (index: number) => {
+    for (;;) {
+      const sentMs = performance.now()
+      if (sentMs >= endMs) return
+      await o.spin(index)
+      const doneMs = performance.now()
+      if (sentMs >= startMs && doneMs <= endMs) latencies.push(doneMs - sentMs)
+    }
+  }
+  await Promise.all(Array.from({ length: o.clients }, (_, index) => client(index)))
+  latencies.sort((a, b) => a - b)
+  return {
+    perSecond: latencies.length / o.seconds,
+    p50Ms: quantile(latencies, 0.5),
+    p99Ms: quantile(latencies, 0.99),
+  }
+}
+
+/** Of sorted values; nearest rank. */
+export function quantile(sorted: readonly number[], q: number): number {
+  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN
+}
+
+export function median(values: readonly number[]): number {
+  return quantile(
+    [...values].sort((a, b) => a - b),
+    0.5,
+  )
+}
