@@ -27,7 +27,7 @@ interface SeatRow {
   next_server_seed_hash: string
 }
 
-/** Seats by account, the least recently used ones dropped beyond a bound; a seat with pending spins is never dropped. */
+/** Seats by account, bounded: the ones read first are dropped first, and a seat with pending spins is never dropped. */
 export class Seats {
   readonly #database: Database
   readonly #keys: SeedKeys
@@ -42,7 +42,7 @@ export class Seats {
     this.#most = o.most ?? 50_000
   }
 
-  /** The seat if it is here; it counts as used. */
+  /** The seat if it is here. */
   peek(accountId: bigint): Seat | undefined {
     return this.#seats.get(accountId)
   }

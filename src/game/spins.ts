@@ -259,11 +259,10 @@ export class Spins {
       return this.#stillPatient(open)
     }
     if (isPassing(error)) return this.#countAttempt(open)
-    if (open.length > 1) return this.#settleHalves(open)
-    for (const job of open) {
-      this.#o.log.error({ err: error, accountId: job.seat.accountId }, 'a spin could not be settled')
-      this.#fail(job, error)
-    }
+    if (isPoison(error) && open.length > 1) return this.#settleHalves(open)
+    this.#o.log.error({ err: error, spins: open.length }, 'spins could not be settled')
+    const reason = isDistress(error) ? databaseError('DATABASE_UNAVAILABLE', { retryAfterSeconds: 5 }) : error
+    for (const job of open) this.#fail(job, reason)
     return []
   }
 
@@ -306,13 +305,29 @@ function isUnknown(error: unknown): boolean {
   return error instanceof Failure && error.code === 'DATABASE_OUTCOME_UNKNOWN'
 }
 
+// A read-only server is one that is not the primary, or not yet.
 function isUnavailable(error: unknown): boolean {
-  return error instanceof Failure && error.code === 'DATABASE_UNAVAILABLE'
+  return (error instanceof Failure && error.code === 'DATABASE_UNAVAILABLE') || sqlStateOf(error) === '25006'
 }
 
 // Serialization failure, deadlock, lock timeout, statement timeout: rolled back for certain, worth another try.
 function isPassing(error: unknown): boolean {
-  return ['40001', '40P01', '55P03', '57014'].includes((error as { code?: string }).code ?? '')
+  return ['40001', '40P01', '55P03', '57014'].includes(sqlStateOf(error))
+}
+
+// Data exceptions and constraint violations lie in one spin; everything else would meet each of them.
+function isPoison(error: unknown): boolean {
+  return /^2[23]/.test(sqlStateOf(error))
+}
+
+// The server is short of something (disk, memory, connections) or broken: nothing about these spins.
+function isDistress(error: unknown): boolean {
+  return /^(5[3458]|XX|F0)/.test(sqlStateOf(error))
+}
+
+function sqlStateOf(error: unknown): string {
+  const { code, severity } = error as { code?: string; severity?: string }
+  return severity === undefined ? '' : (code ?? '')
 }
 
 function pause(ms: number): Promise<void> {
