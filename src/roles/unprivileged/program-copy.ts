@@ -158,6 +158,23 @@ function prune(base: string, current: readonly string[]): void {
     rmSync(join(base, name), { recursive: true, force: true })
 }
 
+/** Command lines of everything that runs, as one text. */
 function runningCommands(): string {
-  return execFileSync('ps', ['-axww', '-o', 'command='], { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })
+  if (process.platform !== 'linux') {
+    return execFileSync('ps', ['-axww', '-o', 'command='], { encoding: 'utf8', maxBuffer: 64 * 1024 * 1024 })
+  }
+  // A slim container has no ps.
+  const commands = readdirSync('/proc')
+    .filter(name => /^\d+$/.test(name))
+    .map(readCommand)
+  return commands.join('\n')
+}
+
+function readCommand(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+  } catch {
+    // It has ended meanwhile.
+    return ''
+  }
 }

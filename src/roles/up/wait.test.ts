@@ -1,0 +1,49 @@
+import assert from 'node:assert/strict'
+import { test } from 'node:test'
+import { manualClock, systemClock } from '#lib/clock.ts'
+import type { RoleExit } from './role-process.ts'
+import { gaveUp, waitUntilReady } from './wait.ts'
+
+const crash: RoleExit = { code: 1, signal: null, ranMs: 10, lastError: undefined }
+
+test('a role may crash twice while it starts, not three times', () => {
+  assert.equal(gaveUp([]), undefined)
+  assert.equal(gaveUp([crash, crash]), undefined)
+  assert.equal(gaveUp([crash, crash, crash]), 'it ended with exit 1')
+})
+
+test('wrong configuration and refusals are final at once, in the role’s own words', () => {
+  assert.equal(
+    gaveUp([{ ...crash, code: 2, lastError: 'The configuration is not valid.' }]),
+    'The configuration is not valid',
+  )
+  assert.equal(gaveUp([{ ...crash, code: 3 }]), 'it ended with exit 3')
+})
+
+test('a kill is told by its signal', () => {
+  const killed: RoleExit = { ...crash, code: null, signal: 'SIGKILL' }
+  assert.equal(gaveUp([killed, killed, killed]), 'it ended with SIGKILL')
+})
+
+test('a role that never gets ready fails with the last reason', async () => {
+  const clock = manualClock()
+  const look = async () => {
+    clock.advance(600)
+    return 'still recovering'
+  }
+  const options = { withinMs: 1000, signal: new AbortController().signal, clock, log: 'server.log', look }
+  await assert.rejects(
+    waitUntilReady({ name: 'supervise', exits: [] }, options),
+    /supervise did not start: still recovering/,
+  )
+})
+
+test('a stop ends the wait at once', async () => {
+  const stop = new AbortController()
+  const look = async () => {
+    stop.abort()
+    return 'not yet'
+  }
+  const options = { withinMs: 60_000, signal: stop.signal, clock: systemClock, log: 'server.log', look }
+  await assert.rejects(waitUntilReady({ name: 'serve', exits: [] }, options), { name: 'AbortError' })
+})
