@@ -8,11 +8,14 @@ export interface ChannelOptions {
   target: DatabaseTarget
   applicationName: string
   log: Log
+  /** For the login, and again for what is asked right after it. */
   connectTimeoutMs?: number
   /** The server ends a statement after this, if it is not already committing. */
   statementTimeoutMs?: number
   /** Silence after which the connection is given up and the outcome counts as unknown. */
   answerTimeoutMs?: number
+  /** Callers that may wait for their turn; one more is told DATABASE_UNAVAILABLE. */
+  mostWaiting?: number
 }
 
 interface Backend {
@@ -35,37 +38,28 @@ export class Channel {
   #lost: Backend | undefined
   #cancelledWait = false
   #closed = false
+  #waiting = 0
+  /** Ends when the callers before the next one have had their turn. */
+  #turn: Promise<unknown> = Promise.resolve()
 
   constructor(options: ChannelOptions) {
-    this.#o = { connectTimeoutMs: 3000, statementTimeoutMs: 10_000, answerTimeoutMs: 20_000, ...options }
+    this.#o = {
+      connectTimeoutMs: 3000,
+      statementTimeoutMs: 10_000,
+      answerTimeoutMs: 20_000,
+      mostWaiting: 1000,
+      ...options,
+    }
   }
 
-  /** At most one statement at a time; the caller queues. @throws as told above, or DATABASE_UNAVAILABLE when nothing was sent. */
-  async query(query: pg.QueryConfig): Promise<pg.QueryResult> {
-    const client = await this.#connected()
-    this.#cancelledWait = false
-    let result: pg.QueryResult
-    try {
-      result = await withDeadline(client.query(query), this.#o.answerTimeoutMs)
-    } catch (error) {
-      if (!isConnectionTrouble(error)) throw error
-      this.#lose()
-      throw databaseError('DATABASE_OUTCOME_UNKNOWN', {}, { cause: error })
-    }
-    if (this.#cancelledWait) {
-      this.#lose()
-      throw databaseError(
-        'DATABASE_OUTCOME_UNKNOWN',
-        {},
-        { cause: new Error('the wait for the standby was cancelled') },
-      )
-    }
-    return result
+  /** Callers take turns. @throws as told above, or DATABASE_UNAVAILABLE when nothing was sent. */
+  query(query: pg.QueryConfig): Promise<pg.QueryResult> {
+    return this.#inTurn(() => this.#query(query))
   }
 
   /** Opens the connection ahead of need. */
   async connect(): Promise<void> {
-    await this.#connected()
+    await this.#inTurn(() => this.#connected())
   }
 
   async close(): Promise<void> {
@@ -75,25 +69,61 @@ export class Channel {
     await client?.end().catch(() => undefined)
   }
 
+  // A statement that shared the connection with another could neither have its own deadline nor know whose wait for
+  // the standby was cancelled.
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    if (this.#waiting > this.#o.mostWaiting)
+      return Promise.reject(databaseError('DATABASE_UNAVAILABLE', { retryAfterSeconds: 1 }))
+    this.#waiting++
+    const result = this.#turn.then(work).finally(() => this.#waiting--)
+    this.#turn = result.catch(() => undefined)
+    return result
+  }
+
+  async #query(query: pg.QueryConfig): Promise<pg.QueryResult> {
+    const client = await this.#connected()
+    this.#cancelledWait = false
+    let result: pg.QueryResult
+    try {
+      result = await withDeadline(client.query(query), this.#o.answerTimeoutMs)
+    } catch (error) {
+      if (isRolledBack(error)) throw error
+      this.#lose()
+      throw databaseError('DATABASE_OUTCOME_UNKNOWN', {}, { cause: error })
+    }
+    if (this.#cancelledWait) {
+      this.#lose()
+      const cause = new Error('the wait for the standby was cancelled')
+      throw databaseError('DATABASE_OUTCOME_UNKNOWN', {}, { cause })
+    }
+    return result
+  }
+
   async #connected(): Promise<pg.Client> {
     if (this.#client) return this.#client
     if (this.#closed) throw databaseError('DATABASE_UNAVAILABLE', { retryAfterSeconds: 1 })
     const client = this.#newClient()
+    let backend: Backend
     try {
       await client.connect()
-      if (this.#lost) await this.#endBackend(client, this.#lost)
-      const { rows } = await client.query(
-        'SELECT pid, backend_start::text AS started_at FROM pg_stat_activity WHERE pid = pg_backend_pid()',
-      )
-      this.#backend = { pid: rows[0].pid, startedAt: rows[0].started_at }
+      backend = await withDeadline(this.#prepare(client), this.#o.connectTimeoutMs)
+      if (this.#closed) throw new Error('the channel was closed meanwhile')
     } catch (cause) {
-      client.removeAllListeners('end')
-      client.end().catch(() => undefined)
+      destroy(client)
       throw databaseError('DATABASE_UNAVAILABLE', { retryAfterSeconds: 1 }, { cause })
     }
+    this.#backend = backend
     this.#lost = undefined
     this.#client = client
     return client
+  }
+
+  async #prepare(client: pg.Client): Promise<Backend> {
+    if (this.#lost) await this.#endBackend(client, this.#lost)
+    const { rows } = await client.query(
+      'SELECT pid, backend_start::text AS started_at FROM pg_stat_activity WHERE pid = pg_backend_pid()',
+    )
+    return { pid: rows[0].pid, startedAt: rows[0].started_at }
   }
 
   #newClient(): pg.Client {
@@ -106,8 +136,9 @@ export class Channel {
       types: exactTypes,
     })
     client.on('notice', notice => {
-      // 01000 with this text (lc_messages is C): the commit is visible here but may not be on the standby.
-      if (notice.code === '01000' && /synchronous replication/.test(notice.message ?? ''))
+      // The commit is visible here but may not be on the standby. The routine's name is in no language.
+      const { code, message = '', routine } = notice
+      if (routine === 'SyncRepWaitForLSN' || (code === '01000' && /synchronous replication/.test(message)))
         this.#cancelledWait = true
     })
     client.on('error', error => {
@@ -125,8 +156,7 @@ export class Channel {
     this.#client = undefined
     this.#lost = this.#backend ?? this.#lost
     this.#backend = undefined
-    // biome-ignore lint/suspicious/noExplicitAny: pg keeps its socket private; end() would wait for a stuck server
-    ;(client as any)?.connection?.stream?.destroy()
+    if (client) destroy(client)
   }
 
   // pg_terminate_backend waits up to its timeout; a backend of a server that was restarted is simply not there.
@@ -138,6 +168,17 @@ export class Channel {
     )
     if (rows[0].still_there > 0) throw new Error(`the old backend ${backend.pid} has not ended yet`)
   }
+}
+
+/** The server's own word that the statement failed. Everything else, an ended connection above all, leaves it open. */
+function isRolledBack(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.severity === 'ERROR' && !isConnectionTrouble(error)
+}
+
+// end() would wait for a server that is stuck.
+function destroy(client: pg.Client): void {
+  // biome-ignore lint/suspicious/noExplicitAny: pg keeps its socket private
+  ;(client as any).connection?.stream?.destroy()
 }
 
 async function withDeadline<T>(work: Promise<T>, ms: number): Promise<T> {
