@@ -33,5 +33,12 @@ export function gameMetrics(metrics: Metrics) {
       size.observe(spins)
       duration.observe(durationMs / 1000)
     },
+    watchQueue(queued: () => number): void {
+      metrics.gauge({
+        name: 'moonyetis_settlement_queue_spins',
+        help: 'Spins that wait for the settlement in flight.',
+        collect: queued,
+      })
+    },
   }
 }

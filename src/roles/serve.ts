@@ -19,7 +19,7 @@ import { Sessions } from '#identity/sessions.ts'
 import { serveControl } from '#lib/control.ts'
 import { Lifecycle, onShutdown } from '#lib/lifecycle.ts'
 import { createLog, type Log } from '#lib/log.ts'
-import { createMetrics } from '#lib/metrics.ts'
+import { addProcessMetrics, createMetrics } from '#lib/metrics.ts'
 import { removeRecord, writeRecord } from '#lib/processes.ts'
 import { Database } from '#postgres/client/database.ts'
 import { postgresServerSlice } from '#postgres/server/config.ts'
@@ -57,6 +57,7 @@ export async function serve(context: Context): Promise<void> {
   })
   const lifecycle = new Lifecycle({ log })
   const metrics = createMetrics()
+  addProcessMetrics(metrics)
   const stopped = untilSignal(lifecycle, log)
   await lifecycle.open(
     'process record',

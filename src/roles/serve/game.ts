@@ -39,6 +39,7 @@ export async function openGame(o: {
   const rotations = await channel('moonyetis rotation')
   const seats = new Seats({ database, keys, most: config.seatCache })
   const clock = systemClock
+  const metrics = gameMetrics(o.metrics)
   const spins = await lifecycle.open(
     'spins',
     () =>
@@ -48,17 +49,13 @@ export async function openGame(o: {
         gameVersion: o.gameVersion,
         clock,
         log,
-        metrics: gameMetrics(o.metrics),
+        metrics,
         ...config,
       }),
     one => one.close(),
     patienceMs + 5000,
   )
-  o.metrics.gauge({
-    name: 'moonyetis_settlement_queue_spins',
-    help: 'Spins that wait for the settlement in flight.',
-    collect: () => spins.queued,
-  })
+  metrics.watchQueue(() => spins.queued)
   return {
     spins,
     rotation: new Rotation({ channel: rotations, database, seats, keys, clock, patienceMs }),
