@@ -12,7 +12,8 @@
 -- (the leaderboard's roll-up) takes it alone for a moment: under it no id is allotted but not yet committed.
 
 -- One spin. status: 'settled'; 'replay' (the key has a stored outcome: read_outcomes); 'stale' (pair or nonce differ);
--- 'short' (the balance does not cover the stake). pair, nonce and balance are the account's state after the call.
+-- 'short' (the balance does not cover the stake); 'no_account'. pair, nonce and balance are the account's state after
+-- the call.
 CREATE FUNCTION settle_spin(
   account bigint, spin_pair bigint, spin_nonce bigint, idempotency_key uuid,
   stake_per_line integer, line_count integer, stops integer, payout bigint, version smallint,
@@ -55,13 +56,16 @@ BEGIN
       WHERE a.id = account;
     status := 'replay'; round_id := NULL;
   END IF;
-  SELECT * INTO STRICT held FROM accounts a WHERE a.id = account;
+  -- A refusal is final, so it waits for a settlement that is still in its commit, such as one of a server that was killed
+  -- a moment ago: that may bring the chips, or be this very spin.
+  SELECT * INTO held FROM accounts a WHERE a.id = account FOR NO KEY UPDATE;
+  IF NOT FOUND THEN status := 'no_account'; RETURN; END IF;
   pair := held.seed_pair_id; nonce := held.next_nonce; balance := held.balance;
   IF status IS NOT NULL THEN RETURN; END IF;
   IF EXISTS (SELECT FROM idempotency i WHERE i.account_id = account AND i.route = 1 AND i.key = idempotency_key) THEN
     status := 'replay';
   ELSIF pair <> spin_pair OR nonce <> spin_nonce THEN status := 'stale';
-  -- The balance may have grown between the two statements; then the spin is simply tried again.
+  -- The account may have changed between the two statements; then the spin is simply tried again.
   ELSIF balance < stake THEN status := 'short';
   ELSE status := 'stale';
   END IF;
@@ -75,7 +79,8 @@ END $$;
 --   spin_delta      payouts less stakes of the group up to and with this spin
 -- Answers, as arrays in the order asked: round_ids (NULL = not settled), balances (per group, before the batch; NULL =
 -- group not settled), and for the groups that were not settled refused = [[group, pair, nonce, balance], ...] and
--- replays = positions of spins whose key has a stored outcome.
+-- replays = positions of spins whose key has a stored outcome. A group whose account another settlement holds has NULL
+-- as pair, nonce and balance: nothing certain can be said of it yet. A group without an account is not in refused.
 CREATE FUNCTION settle_spins(
   group_account bigint[], group_pair bigint[], group_nonce bigint[], group_required bigint[], group_delta bigint[],
   group_size integer[],
@@ -164,15 +169,25 @@ BEGIN
 END $$;
 
 -- The uncommon half of settle_spins: some groups did not move (stale or short), or a key was used before. Puts moved
--- groups with a used key back as they were, within the transaction, and reports the state of every group left out.
+-- groups with a used key back as they were, within the transaction, and reports the state of every group left out. What
+-- it reports refuses spins, so it is read under the account's lock; an account that is locked elsewhere is passed over,
+-- because waiting here, out of order, could end in a deadlock.
 CREATE FUNCTION set_refused_groups_aside(
   group_account bigint[], group_delta bigint[], group_size integer[],
   spin_group integer[], spin_key uuid[], round_ids bigint[], before bigint[],
   OUT balances bigint[], OUT refused bigint[], OUT replays integer[])
 LANGUAGE plpgsql AS $$
-DECLARE used_again integer[]; used integer;
+DECLARE held bigint[]; used_again integer[]; used integer;
 BEGIN
   balances := before;
+  WITH locked AS MATERIALIZED (
+    SELECT a.id FROM accounts a
+    WHERE a.id = ANY (ARRAY(SELECT g.account FROM unnest(group_account, before) AS g (account, balance)
+                            WHERE g.balance IS NULL))
+    FOR NO KEY UPDATE SKIP LOCKED)
+  SELECT array_agg(id ORDER BY id) INTO held FROM locked;
+  held := align_to_groups(group_account, held, held);
+  -- The next query has a newer snapshot: of the accounts held now it sees every key.
   SELECT array_agg(s.position::integer ORDER BY s.position), array_agg(DISTINCT s.grp)
     FILTER (WHERE before[s.grp] IS NOT NULL)
     INTO replays, used_again
@@ -186,8 +201,11 @@ BEGIN
         AND i.movement_id = s.id;
     balances[used] := NULL;
   END LOOP;
-  SELECT array_agg(ARRAY[g.position, a.seed_pair_id, a.next_nonce, a.balance] ORDER BY g.position) INTO refused
-    FROM unnest(group_account) WITH ORDINALITY AS g (account, position) JOIN accounts a ON a.id = g.account
+  SELECT array_agg(CASE WHEN g.held IS NOT NULL OR before[g.position] IS NOT NULL
+                     THEN ARRAY[g.position, a.seed_pair_id, a.next_nonce, a.balance]
+                     ELSE ARRAY[g.position, NULL, NULL, NULL] END ORDER BY g.position) INTO refused
+    FROM unnest(group_account, held) WITH ORDINALITY AS g (account, held, position)
+    JOIN accounts a ON a.id = g.account
     WHERE balances[g.position] IS NULL;
 END $$;
 

@@ -3,8 +3,8 @@ import { drawAt, isDrawnAt, type SpinJob } from './spin-job.ts'
 /**
  * Pure: what goes into the next statement. Spins are grouped by account (in account order, so that concurrent batches
  * lock in one order) and drawn at the nonces they will have. A spin that the balance we know of would not cover waits,
- * with all that come after it, until the spins before it have settled; the first spin of an account always goes,
- * because only the database's word on the balance refuses a spin.
+ * with all that come after it, until the spins before it have settled. Spins at the head that the balance does not cover
+ * go all the same, and together: only the database's word on the balance refuses a spin, and one word refuses them all.
  */
 export function planGroups(jobs: readonly SpinJob[]): { groups: SpinJob[][]; held: SpinJob[] } {
   const held: SpinJob[] = []
@@ -19,10 +19,11 @@ export function planGroups(jobs: readonly SpinJob[]): { groups: SpinJob[][]; hel
 // Draws each spin at its place and counts how many go now.
 function drawAndCount(group: SpinJob[]): number {
   const { seat } = group[0] as SpinJob
+  const covered = group.findIndex(job => job.stake <= seat.balance)
   let balance = seat.balance
   for (let index = 0; index < group.length; index++) {
     const job = group[index] as SpinJob
-    if (index > 0 && balance < job.stake) return index
+    if (covered === 0 ? balance < job.stake : index === covered) return index
     if (!isDrawnAt(job, seat.nonce + index)) drawAt(job, seat.nonce + index)
     balance += job.payout - job.stake
   }

@@ -43,6 +43,7 @@ export class Rotation {
     const deadlineMs = this.#o.clock.monotonicMs() + this.#patienceMs
     let unknown = false
     for (;;) {
+      let cause: unknown
       try {
         const rotated = await this.#attempt(request)
         if (rotated) return { ...rotated, replayed: rotated.replayed && !unknown }
@@ -50,11 +51,12 @@ export class Rotation {
         if (!(error instanceof Failure) || !error.code.startsWith('DATABASE_')) throw error
         // Repeating is safe: the key is looked up under the account's lock, after the old backend is gone.
         unknown ||= error.code === 'DATABASE_OUTCOME_UNKNOWN'
-        if (this.#o.clock.monotonicMs() > deadlineMs) {
-          const code = unknown ? 'DATABASE_OUTCOME_UNKNOWN' : 'DATABASE_UNAVAILABLE'
-          throw databaseError(code, { retryAfterSeconds: 2 }, { cause: error })
-        }
+        cause = error
         await new Promise(resolve => setTimeout(resolve, reconnectPauseMs))
+      }
+      if (this.#o.clock.monotonicMs() > deadlineMs) {
+        const code = unknown ? 'DATABASE_OUTCOME_UNKNOWN' : 'DATABASE_UNAVAILABLE'
+        throw databaseError(code, { retryAfterSeconds: 2 }, { cause })
       }
     }
   }
@@ -85,8 +87,9 @@ export class Rotation {
     const { status, outcome } = rows[0] as { status: string; outcome: string }
     if (status === 'stale') return undefined
     if (status === 'other_payload') throw ledgerError('IDEMPOTENCY_KEY_REUSED')
+    // The rotation stands. A seat that cannot be read now is put right by the next spin.
     const seat = this.#o.seats.peek(accountId)
-    if (seat) await this.#o.seats.refresh(seat)
+    if (seat) await this.#o.seats.refresh(seat).catch(() => undefined)
     return { body: outcome, replayed: status === 'replayed' }
   }
 

@@ -58,6 +58,17 @@ export class Seats {
     return started
   }
 
+  /**
+   * The account's one seat: `seat`, unless another came into its place. To be called between an awaited get and what
+   * makes the seat pending: it may have been dropped meanwhile, and two seats of one account would draw side by side.
+   */
+  keep(seat: Seat): Seat {
+    const current = this.#seats.get(seat.accountId)
+    if (current) return current
+    this.#seats.set(seat.accountId, seat)
+    return seat
+  }
+
   /** Reads the seat again, in place: spins that hold it see the new state. */
   async refresh(seat: Seat): Promise<void> {
     Object.assign(seat, await this.#read(seat.accountId))

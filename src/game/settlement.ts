@@ -5,8 +5,11 @@ import { type SpinJob, spinRequest } from './spin-job.ts'
 
 /** How the database left one group of spins of one account. */
 export type GroupOutcome =
-  | { settled: true; roundIds: bigint[]; balanceBefore: bigint }
-  | { settled: false; seedPairId: bigint; nonce: number; balance: bigint; replays: SpinJob[] }
+  | { kind: 'settled'; roundIds: bigint[]; balanceBefore: bigint }
+  | { kind: 'refused'; seedPairId: bigint; nonce: number; balance: bigint; replays: SpinJob[] }
+  /** Another settlement holds the account, so nothing certain is known yet. */
+  | { kind: 'busy' }
+  | { kind: 'unknown_account' }
 
 /** Sends one statement; see Channel.query for how it may end. */
 export type Send = (query: {
@@ -36,9 +39,10 @@ export async function settleOne(send: Send, job: SpinJob, gameVersion: number): 
   })
   const [status, roundId, seedPairId, nonce, balance] = rows[0] as [string, bigint, bigint, bigint, bigint]
   if (status === 'settled')
-    return { settled: true, roundIds: [roundId], balanceBefore: balance - job.payout + job.stake }
+    return { kind: 'settled', roundIds: [roundId], balanceBefore: balance - job.payout + job.stake }
+  if (status === 'no_account') return { kind: 'unknown_account' }
   const replays = status === 'replay' ? [job] : []
-  return { settled: false, seedPairId, nonce: Number(nonce), balance, replays }
+  return { kind: 'refused', seedPairId, nonce: Number(nonce), balance, replays }
 }
 
 const settleSpins = `SELECT round_ids::text, balances::text, refused, replays
@@ -139,8 +143,8 @@ function encodeSpins(groups: SpinJob[][]): Buffer[] {
   return [position, key, nonce, request, stops, payout, delta].map(writer => writer.finish())
 }
 
-/** [group, pair, nonce, balance] */
-type Refused = [bigint | string, bigint | string, bigint | string, bigint | string]
+/** [group, pair, nonce, balance], as pg reads nested arrays of bigint. */
+type Refused = [string, string | null, string | null, string | null]
 
 interface RawOutcome {
   roundIds: Array<bigint | undefined>
@@ -159,13 +163,14 @@ function readOutcomes(groups: SpinJob[][], raw: RawOutcome): GroupOutcome[] {
     position += group.length
     const balanceBefore = raw.balances[index]
     if (balanceBefore !== undefined) {
-      return { settled: true, roundIds: raw.roundIds.slice(first, position) as bigint[], balanceBefore }
+      return { kind: 'settled', roundIds: raw.roundIds.slice(first, position) as bigint[], balanceBefore }
     }
     const state = refused.get(index + 1)
-    if (!state) throw new Error(`account ${group[0]?.seat.accountId} is not in the ledger`)
+    if (!state) return { kind: 'unknown_account' }
+    if (state.pair === null || state.nonce === null || state.balance === null) return { kind: 'busy' }
     const replays = group.filter((_, place) => raw.replays.has(first + place + 1))
     return {
-      settled: false,
+      kind: 'refused',
       seedPairId: BigInt(state.pair),
       nonce: Number(state.nonce),
       balance: BigInt(state.balance),

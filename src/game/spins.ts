@@ -6,6 +6,7 @@ import { Failure } from '#lib/errors.ts'
 import type { Log } from '#lib/log.ts'
 import type { Channel } from '#postgres/client/channel.ts'
 import { databaseError } from '#postgres/client/errors.ts'
+import { gameError } from './errors.ts'
 import type { GameMetrics, SpinOutcome } from './metrics.ts'
 import { readStoredSpins, type StoredSpin } from './outcomes.ts'
 import { planGroups } from './plan.ts'
@@ -31,6 +32,8 @@ export interface SpinsOptions {
 const mostAttempts = 50
 // Between attempts to reach a database that is away: short, because a failover is short.
 const reconnectPauseMs = 50
+// Another server holds every account of the batch: one fsync of its commit.
+const busyPauseMs = 10
 
 /**
  * Settles spins. Each spin ends in exactly one of: a committed round; a refusal that changed nothing; or "unknown", to
@@ -70,7 +73,8 @@ export class Spins {
   }): Promise<SpinResult> {
     // Not started yet is told before anything is drawn.
     this.#o.gameVersion()
-    const seat = this.#o.seats.peek(request.accountId) ?? (await this.#o.seats.get(request.accountId))
+    const { seats } = this.#o
+    const seat = seats.peek(request.accountId) ?? seats.keep(await seats.get(request.accountId))
     const id = `${request.accountId}:${request.key.toString('latin1')}`
     const payload = spinRequest(request)
     const first = this.#inFlight.get(id)
@@ -159,9 +163,9 @@ export class Spins {
     groups.forEach((group, index) => {
       this.#applyOutcome(group, outcomes[index] as GroupOutcome, { again, replays, moved })
     })
-    if (replays.length > 0) again.unshift(...(await this.#answerStored(replays)))
-    for (const seat of moved) await this.#o.seats.refresh(seat)
-    return again.length === 0 ? held : [...again, ...held]
+    if (replays.length > 0) again.unshift(...this.#countAttempt(await this.#answerStored(replays)))
+    if (outcomes.every(outcome => outcome.kind === 'busy')) await pause(busyPauseMs)
+    return this.#withSeats(moved, again.length === 0 ? held : [...again, ...held])
   }
 
   async #send(groups: SpinJob[][]): Promise<GroupOutcome[]> {
@@ -186,7 +190,16 @@ export class Spins {
     to: { again: SpinJob[]; replays: SpinJob[]; moved: Seat[] },
   ): void {
     const seat = (group[0] as SpinJob).seat
-    if (outcome.settled) {
+    if (outcome.kind === 'busy') {
+      to.again.push(...this.#countAttempt(group))
+      return
+    }
+    if (outcome.kind === 'unknown_account') {
+      for (const job of group)
+        this.#fail(job, gameError('GAME_ACCOUNT_UNKNOWN', { accountId: seat.accountId }))
+      return
+    }
+    if (outcome.kind === 'settled') {
       let balance = outcome.balanceBefore
       group.forEach((job, index) => {
         balance += job.payout - job.stake
@@ -244,11 +257,26 @@ export class Spins {
   // The channel lets no statement through before the old backend is gone: what is not stored now never will be.
   async #resolveUnknown(jobs: SpinJob[], unknown: SpinJob[]): Promise<SpinJob[]> {
     const open = await this.#answerStored(unknown)
-    const seats = new Set(unknown.map(job => job.seat))
-    for (const seat of seats) await this.#o.seats.refresh(seat)
     for (const job of open) job.outcomeUnknown = false
-    const answered = new Set(unknown.filter(job => !open.includes(job)))
-    return jobs.filter(job => !answered.has(job))
+    const left = jobs.filter(job => !job.answered)
+    return this.#withSeats(new Set(unknown.map(job => job.seat)), left)
+  }
+
+  /** Reads seats again. Spins of one that cannot be read fail; gives back the others. */
+  async #withSeats(seats: Iterable<Seat>, jobs: SpinJob[]): Promise<SpinJob[]> {
+    const unreadable = new Map<Seat, unknown>()
+    for (const seat of seats) {
+      try {
+        await this.#o.seats.refresh(seat)
+      } catch (error) {
+        if (isUnavailable(error)) throw error
+        this.#o.log.error({ err: error, accountId: seat.accountId }, 'a seat could not be read')
+        unreadable.set(seat, error)
+      }
+    }
+    if (unreadable.size === 0) return jobs
+    for (const job of jobs) if (unreadable.has(job.seat)) this.#fail(job, unreadable.get(job.seat))
+    return jobs.filter(job => !job.answered)
   }
 
   async #afterFailure(jobs: SpinJob[], error: unknown): Promise<SpinJob[]> {

@@ -4,6 +4,7 @@ import { silentLog } from '#lib/log.ts'
 import { Channel, type ChannelOptions } from '#postgres/client/channel.ts'
 import { openDatabase, type TestDatabase } from '#test/database.ts'
 import { openProxy } from '#test/proxy.ts'
+import { until } from '#test/until.ts'
 
 let database: TestDatabase
 before(async () => {
@@ -216,12 +217,4 @@ async function untilWaiting(pid: number): Promise<void> {
     )
     return row !== undefined
   })
-}
-
-async function until(seen: () => Promise<boolean>): Promise<void> {
-  const deadlineMs = performance.now() + 10_000
-  while (!(await seen())) {
-    assert.ok(performance.now() < deadlineMs, 'it did not happen in 10 s')
-    await new Promise(resolve => setTimeout(resolve, 10))
-  }
 }
