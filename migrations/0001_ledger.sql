@@ -94,7 +94,9 @@ END $$;
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON postings FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE TRIGGER no_truncate BEFORE TRUNCATE ON postings FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- Keeps partitions of 100 million movements ready ahead of the series, on every table that is cut by movement.
+-- Keeps partitions of 100 million movements ready ahead of the series, on every table that is cut by movement. A table
+-- made first and attached then locks its parent against other changes of shape only; PARTITION OF would wait for every
+-- reader, and every spin would wait behind it.
 CREATE TABLE movement_tables (name text PRIMARY KEY);
 INSERT INTO movement_tables VALUES ('postings');
 
@@ -112,8 +114,10 @@ BEGIN
   FOR parent IN SELECT name FROM movement_tables ORDER BY name LOOP
     FOR section IN newest .. newest + 2 LOOP
       CONTINUE WHEN to_regclass(format('%I', parent || '_' || section)) IS NOT NULL;
-      EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%s) TO (%s)',
-                     parent || '_' || section, parent, section * width, (section + 1) * width);
+      EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS)',
+                     parent || '_' || section, parent);
+      EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)',
+                     parent, parent || '_' || section, section * width, (section + 1) * width);
       EXECUTE format('CREATE TRIGGER no_truncate BEFORE TRUNCATE ON %I FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()',
                      parent || '_' || section);
       made := made + 1;

@@ -16,16 +16,21 @@ CREATE TABLE leaderboard_progress (
 INSERT INTO leaderboard_progress (through_id) VALUES (0);
 
 -- Adds the rounds that were settled since the last call, at most row_limit ids of them. Returns how many ids are left.
-CREATE FUNCTION roll_up_leaderboard(row_limit bigint DEFAULT 500000) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+-- Spins queue behind it while it waits for its lock, so it gives way soon (55P03) and is called again.
+CREATE FUNCTION roll_up_leaderboard(row_limit bigint DEFAULT 100000) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp SET lock_timeout = '250ms' AS $$
 DECLARE first_id bigint; newest_id bigint; last_id bigint;
 BEGIN
   SELECT through_id INTO first_id FROM leaderboard_progress FOR UPDATE SKIP LOCKED;
   IF NOT FOUND THEN RETURN 0; END IF;  -- Another server is at it.
-  -- Settlements hold this lock shared: once it is ours, every id allotted so far is committed or gone.
-  PERFORM pg_advisory_lock(7236190);
-  SELECT last_value INTO newest_id FROM movement_ids;
-  PERFORM pg_advisory_unlock(7236190);
+  BEGIN
+    -- Settlements hold this lock shared: once it is ours, every id allotted so far is committed or gone.
+    PERFORM pg_advisory_xact_lock(7236190);
+    SELECT CASE WHEN is_called THEN last_value ELSE 0 END INTO newest_id FROM movement_ids;
+    -- The lock ends with this block, whatever happens in it; held to the commit, it would stop all play.
+    RAISE EXCEPTION 'seen' USING ERRCODE = 'MY003';
+  EXCEPTION WHEN SQLSTATE 'MY003' THEN NULL;
+  END;
   last_id := least(newest_id, first_id + row_limit);
   INSERT INTO leaderboard_days AS d (day, player_id, rounds, staked, won, best_payout)
     SELECT (r.created_at AT TIME ZONE 'UTC')::date, a.player_id, count(*), sum(r.stake_per_line::bigint * r.lines),
