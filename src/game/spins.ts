@@ -250,8 +250,7 @@ export class Spins {
 
   #answerFromStore(job: SpinJob, spin: StoredSpin): void {
     if (spin.requestHash !== BigInt(spinRequest(job))) this.#fail(job, ledgerError('IDEMPOTENCY_KEY_REUSED'))
-    // A spin whose own commit was in doubt gets its first answer here, not a repeated one.
-    else this.#answerSettled(job, spin.record, !job.outcomeUnknown)
+    else this.#answerSettled(job, spin.record, !(job.outcomeUnknown && isAsDrawn(job, spin.record)))
   }
 
   // The channel lets no statement through before the old backend is gone: what is not stored now never will be.
@@ -327,6 +326,12 @@ export class Spins {
     this.#o.metrics.spin(outcome)
     this.#answers.push(answer)
   }
+}
+
+// A spin whose own commit was in doubt gets its first answer from the store. A repeat may be in doubt too, but what is
+// stored for it was drawn at an earlier nonce.
+function isAsDrawn(job: SpinJob, { serverSeedHash, nonce }: SpinRecord): boolean {
+  return serverSeedHash === job.serverSeedHash && Number(nonce) === job.nonce
 }
 
 function isUnknown(error: unknown): boolean {

@@ -139,6 +139,18 @@ test('spins without chips are refused in one statement, but a used key among the
   assert.deepEqual(settled(results[1]), { kind: 'settled', body: first.body, replayed: true })
 })
 
+test('a repeat whose connection dies says that it is one; a first spin whose answer is lost says that it is not', async t => {
+  const proxy = await openProxy(t, database.target('app'))
+  const table = await openTable(t, database, { channelTarget: proxy.target })
+  const accountId = await openAccount(database)
+  const key = newKey()
+  proxy.befall('unanswered', /settle_spin/)
+  const first = settled(await table.spins.spin({ accountId, key, ...bet }))
+  assert.equal(first.replayed, false)
+  proxy.befall('unanswered', /settle_spin/)
+  assert.deepEqual(settled(await table.spins.spin({ accountId, key, ...bet })), { ...first, replayed: true })
+})
+
 test('an account that is not in the books fails alone', async t => {
   const table = await openTable(t, database)
   const gone = await openAccount(database)
