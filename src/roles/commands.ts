@@ -1,6 +1,7 @@
 import { addConfig } from './commands/config.ts'
 import { addDoctor, addSetup, addStatus } from './commands/home.ts'
 import { addMigrate } from './commands/migrate.ts'
+import { addReconcile } from './commands/reconcile.ts'
 import { addSupervise } from './commands/supervise.ts'
 import { addToken } from './commands/token.ts'
 import { addDown, addServe, addUp } from './commands/up.ts'
@@ -17,5 +18,6 @@ export const verbs: readonly ((add: AddVerb) => void)[] = [
   addDoctor,
   addConfig,
   addMigrate,
+  addReconcile,
   addToken,
 ]

@@ -27,6 +27,8 @@ export interface TestDatabase {
   target(role: TestRole): DatabaseTarget
   /** Runs one statement as superuser, bigint columns as bigint. */
   query<T extends pg.QueryResultRow = pg.QueryResultRow>(text: string, values?: unknown[]): Promise<T[]>
+  /** Another database with the same content; nobody may be connected to this one. */
+  copy(): Promise<TestDatabase>
   close(): Promise<void>
 }
 
@@ -112,21 +114,26 @@ async function start(node: PostgresNode): Promise<void> {
 
 let created = 0
 
-async function createDatabase(node: PostgresNode, chain: string): Promise<TestDatabase> {
+async function createDatabase(
+  node: PostgresNode,
+  chain: string,
+  template: string = databaseName,
+): Promise<TestDatabase> {
   const name = `test_${++created}`
   const admin = () => node.connection({ user: superuserName, database: 'postgres' })
-  await run(admin(), `CREATE DATABASE ${name} TEMPLATE ${databaseName} OWNER ${roleNames.owner}`)
+  await run(admin(), `CREATE DATABASE ${name} TEMPLATE ${template} OWNER ${roleNames.owner}`)
   const target = (role: TestRole): DatabaseTarget => {
     const user = role === 'superuser' ? superuserName : roleNames[role]
     const { host, port } = node.connection({ user, database: name })
     return { host: host as string, port: port as number, database: name, user }
   }
-  await run(target('owner'), 'INSERT INTO installation (chain) VALUES ($1)', [chain])
+  await run(target('owner'), 'INSERT INTO installation (chain) VALUES ($1) ON CONFLICT DO NOTHING', [chain])
   return {
     node,
     name,
     target,
     query: (text, values) => run(target('superuser'), text, values),
+    copy: () => createDatabase(node, chain, name),
     close: async () => {
       // A test may leave the server dead; its directory goes with the process.
       if (node.running) await run(admin(), `DROP DATABASE IF EXISTS ${name} WITH (FORCE)`)
