@@ -150,6 +150,8 @@ export async function serve(context: Context): Promise<void> {
     mayReadMetrics: mayReadMetrics(doors, { ...values.http, ...values.installation }),
   })
   await http.app.register(identityRoutes, { sessions, players, operators, doors, config: values.identity })
+  // Until there is a page to play on, a browser lands where the API is described.
+  http.app.get('/', { schema: { hide: true } }, async (_request, reply) => reply.redirect('/docs', 302))
   await http.app.register(gameRoutes, { ...game, signedIn: signedIn(doors) })
   await lifecycle.open(
     'readiness',
