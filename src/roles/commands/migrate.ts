@@ -16,7 +16,7 @@ export function addMigrate(add: AddVerb): void {
       const { migrateNow } = await import('../migrate.ts')
       const { values } = loadSlices([postgresServerSlice, installationSlice], context)
       const external = values.postgres.topology === 'external'
-      const { databaseUrl } = values.installation
+      const { databaseUrl, chain } = values.installation
       if (external && !databaseUrl) {
         const { roleError } = await import('../errors.ts')
         throw roleError('DATABASE_URL_MISSING')
@@ -26,6 +26,7 @@ export function addMigrate(add: AddVerb): void {
         home: context.openHome(),
         programRoot,
         databaseUrl: external ? databaseUrl : undefined,
+        chain,
         log: silentLog,
       })
       const text = `applied ${result.applied.length} migrations, the schema is at version ${result.version}`

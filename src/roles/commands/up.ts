@@ -14,6 +14,9 @@ export function addUp(add: AddVerb): void {
       const { postgresServerSlice } = await import('#postgres/server/config.ts')
       const { values } = loadSlices([logSlice, installationSlice, httpSlice, postgresServerSlice], context)
       const { log, installation, http, postgres } = values
+      // Before anything is made: a database remembers for ever which chain it was born on.
+      const { refuseUnsafeInstallation } = await import('../safety.ts')
+      refuseUnsafeInstallation(installation, http)
       if (postgres.topology === 'external' && !installation.databaseUrl) {
         const { roleError } = await import('../errors.ts')
         throw roleError('DATABASE_URL_MISSING')
