@@ -42,11 +42,13 @@ export class Rotation {
   async rotate(request: { accountId: bigint; key: IdempotencyKey; clientSeed: string }): Promise<Rotated> {
     const deadlineMs = this.#o.clock.monotonicMs() + this.#patienceMs
     let unknown = false
+    /** Commitments of our attempts: an answer that names one of them is the first answer to this request. */
+    const offered: string[] = []
     for (;;) {
       let cause: unknown
       try {
-        const rotated = await this.#attempt(request)
-        if (rotated) return { ...rotated, replayed: rotated.replayed && !unknown }
+        const body = await this.#attempt(request, offered)
+        if (body !== undefined) return { body, replayed: !offered.some(hash => body.includes(hash)) }
       } catch (error) {
         if (!(error instanceof Failure) || !error.code.startsWith('DATABASE_')) throw error
         // Repeating is safe: the key is looked up under the account's lock, after the old backend is gone.
@@ -62,15 +64,15 @@ export class Rotation {
   }
 
   // Undefined when another rotation came between reading the pair and revealing it.
-  async #attempt(request: {
-    accountId: bigint
-    key: IdempotencyKey
-    clientSeed: string
-  }): Promise<Rotated | undefined> {
+  async #attempt(
+    request: { accountId: bigint; key: IdempotencyKey; clientSeed: string },
+    offered: string[],
+  ): Promise<string | undefined> {
     const { accountId, key, clientSeed } = request
     const active = await this.#activePair(accountId)
     const next = newServerSeed()
     const nextHash = hashServerSeed(next)
+    offered.push(nextHash)
     const { rows } = await this.#o.channel.query({
       text: 'SELECT status, outcome FROM rotate_seeds($1, $2, $3, $4, $5, $6, $7, $8)',
       values: [
@@ -90,7 +92,7 @@ export class Rotation {
     // The rotation stands. A seat that cannot be read now is put right by the next spin.
     const seat = this.#o.seats.peek(accountId)
     if (seat) await this.#o.seats.refresh(seat).catch(() => undefined)
-    return { body: outcome, replayed: status === 'replayed' }
+    return outcome
   }
 
   async #activePair(accountId: bigint): Promise<{ pairId: bigint; serverSeed: string }> {

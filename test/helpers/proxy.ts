@@ -13,7 +13,7 @@ import type { DatabaseTarget } from '#postgres/client/target.ts'
 export type Mishap = 'lost' | 'cut' | 'unanswered' | 'silence'
 
 /** Stands between a client and the server on loopback and lets connections die where a test wants it. */
-export interface Proxy {
+export interface TestProxy {
   target: DatabaseTarget
   /** Connections accepted so far. */
   readonly accepted: number
@@ -30,7 +30,7 @@ export interface Proxy {
 export async function openProxy(
   t: { after(work: () => Promise<void>): void },
   target: DatabaseTarget,
-): Promise<Proxy> {
+): Promise<TestProxy> {
   const links = new Set<Socket>()
   const planned: Array<{ mishap: Mishap; statement: RegExp }> = []
   let accepted = 0
@@ -47,7 +47,7 @@ export async function openProxy(
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
-  const proxy: Proxy = {
+  const proxy: TestProxy = {
     target: { ...target, host: '127.0.0.1', port: (server.address() as AddressInfo).port },
     get accepted() {
       return accepted
