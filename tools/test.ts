@@ -8,8 +8,10 @@ import { spec } from 'node:test/reporters'
 
 // Two cores: more files at once only make each other's deadlines tight.
 const filesAtOnce = 2
-// A file that hangs must not hang the suite; the longest honest one takes a tenth of this.
-const fileWithinMs = { usual: 300_000, long: 3_600_000 }
+// The longest honest test takes a tenth of this.
+const testWithinMs = { usual: 300_000, long: 3_600_000 }
+// Hooks and imports have no deadline of their own: a suite that says nothing for that long hangs.
+const silentForMs = { usual: 330_000, long: 3_700_000 }
 
 interface Outcome {
   name: string
@@ -50,11 +52,16 @@ function selectFiles(): string[] {
 
 async function runFiles(paths: string[]): Promise<number> {
   const started = performance.now()
-  const timeout = long ? fileWithinMs.long : fileWithinMs.usual
-  const stream = run({ files: paths, concurrency: filesAtOnce, timeout, cwd: root })
+  const kind = long ? 'long' : 'usual'
+  const hang = new AbortController()
+  // A handle that a test left open must not keep its file from ending.
+  const limits = { timeout: testWithinMs[kind], forceExit: true, signal: hang.signal }
+  const stream = run({ files: paths, concurrency: filesAtOnce, cwd: root, ...limits })
+  const watchdog = setTimeout(() => hang.abort(), silentForMs[kind])
   const failed: Outcome[] = []
   const skipped: Outcome[] = []
   let passed = 0
+  stream.on('data', () => watchdog.refresh())
   stream.on('test:pass', event => {
     if (event.details.type === 'suite') return
     if (event.skip !== undefined || event.todo !== undefined)
@@ -70,6 +77,7 @@ async function runFiles(paths: string[]): Promise<number> {
   const report = stream.compose(new spec())
   report.pipe(process.stdout, { end: false })
   await once(report, 'end')
+  clearTimeout(watchdog)
   return summarise({ passed, failed, skipped, seconds: (performance.now() - started) / 1000 })
 }
 

@@ -7,7 +7,7 @@ import { systemClock } from '#lib/clock.ts'
 import { silentLog } from '#lib/log.ts'
 import { findBinaries } from '#postgres/server/binaries.ts'
 import { createNode, type NodeOptions, type PostgresNode } from '#postgres/server/node.ts'
-import { testDirectory, testProgram } from './unprivileged.ts'
+import { cleanUp, testDirectory, testProgram } from './unprivileged.ts'
 
 /** The ports below are what the tests want; each takes a free one when it is in use. */
 const wantedPort = 55_432
@@ -38,7 +38,7 @@ export function newNode(
     runAs,
     ...given,
   })
-  t.after(() => node.stop({ mode: 'immediate', withinMs: 5_000 }))
+  cleanUp(t, () => node.stop({ mode: 'immediate', withinMs: 5_000 }))
   return node
 }
 

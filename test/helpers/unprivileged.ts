@@ -34,8 +34,24 @@ export function testDirectory(t: Pick<TestContext, 'after'>): string {
   chmodSync(directory, 0o755)
   const { runAs } = testProgram()
   if (runAs) chownSync(directory, runAs.uid, runAs.gid)
-  t.after(() => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }))
+  cleanUp(t, () => rmSync(directory, { recursive: true, force: true, maxRetries: 5 }))
   return directory
+}
+
+const stacks = new WeakMap<object, (() => unknown)[]>()
+
+/** Like t.after, but the last one given runs first: a server stops before its directory goes. */
+export function cleanUp(t: Pick<TestContext, 'after'>, work: () => unknown): void {
+  const known = stacks.get(t)
+  if (known) {
+    known.push(work)
+    return
+  }
+  const stack = [work]
+  stacks.set(t, stack)
+  t.after(async () => {
+    for (const one of stack.toReversed()) await one()
+  })
 }
 
 function programForRoot(): TestProgram {

@@ -21,20 +21,21 @@ import { bootstrapDatabase } from '#postgres/server/bootstrap.ts'
 import type { ExitFacts, PostgresNode } from '#postgres/server/node.ts'
 import { processesOn } from '#postgres/server/postmaster.ts'
 import { cloneDirectory, newNode, withClient } from '#test/postgres-node.ts'
-import { testDirectory, testProgram } from '#test/unprivileged.ts'
+import { cleanUp, testDirectory, testProgram } from '#test/unprivileged.ts'
 
 const startWithinMs = 60_000
 const superuser = { user: 'postgres', database: 'postgres' }
 const passwords = { user: 'for-people', replication: 'for-the-replica' }
 
 let template: PostgresNode
-const cleanups: (() => unknown)[] = []
+// A hook given inside a hook would run with it, so the template's end is kept for later.
+const endings: (() => unknown)[] = []
 before(async () => {
-  template = newNode({ after: cleanup => cleanups.push(cleanup as () => unknown) })
+  template = newNode({ after: ending => endings.push(ending as () => unknown) })
   await template.initialise()
 })
 after(async () => {
-  for (const cleanup of cleanups.reverse()) await cleanup()
+  for (const ending of endings) await ending()
 })
 
 /** A node on a copy of the fresh directory. */
@@ -172,7 +173,7 @@ test('a postmaster.pid and a socket lock whose number now belongs to a stranger 
   await exit
   await node.stop({ mode: 'fast', withinMs: 5_000 })
   const stranger = spawn('sleep', ['600'], { ...testProgram().runAs, cwd: '/' })
-  t.after(() => stranger.kill('SIGKILL'))
+  cleanUp(t, () => stranger.kill('SIGKILL'))
   await once(stranger, 'spawn')
   const { socketDirectory } = { socketDirectory: join(dirname(node.dataDirectory), 'run') }
   for (const file of [
@@ -224,6 +225,7 @@ test('somebody else’s directory and another version are refused and left alone
 
 test('a taken port is passed over, and taken back once it is free', async t => {
   const other = createServer().listen(0, '127.0.0.1')
+  cleanUp(t, () => other.close())
   await once(other, 'listening')
   const { port } = other.address() as { port: number }
   const node = freshNode(t, { port })

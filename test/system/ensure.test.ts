@@ -17,7 +17,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { nodeIn } from '#roles/unprivileged/placement.ts'
-import { testProgram } from '#test/unprivileged.ts'
+import { cleanUp, testProgram } from '#test/unprivileged.ts'
 
 const ensure = join(import.meta.dirname, '..', '..', 'tools', 'ensure.mjs')
 const machine = `${process.platform}-${process.arch}`
@@ -60,7 +60,7 @@ setTimeout(() => fs.writeFileSync('node_modules/.package-lock.json', JSON.string
 
 function newClone(t: TestContext): string {
   const clone = join(mkdtempSync(join(tmpdir(), 'my-')), 'a clone')
-  t.after(() => rmSync(join(clone, '..'), { recursive: true, force: true }))
+  cleanUp(t, () => rmSync(join(clone, '..'), { recursive: true, force: true }))
   chmodSync(join(clone, '..'), 0o755)
   mkdirSync(join(clone, 'tools'), { recursive: true })
   mkdirSync(join(clone, 'npm'))
@@ -194,7 +194,7 @@ for (const [cause, said] of [
 test('a clone that cannot be written says so', async t => {
   const clone = newClone(t)
   chmodSync(clone, 0o555)
-  t.after(() => chmodSync(clone, 0o755))
+  cleanUp(t, () => chmodSync(clone, 0o755))
   // Root may write everywhere, so under root an ordinary user tries.
   const { runAs, programRoot } = testProgram()
   const child = spawn(nodeIn(programRoot) ?? process.execPath, [join(clone, 'tools', 'ensure.mjs')], {

@@ -60,7 +60,11 @@ export function installedPackages(clone: string): string[] {
 }
 
 function readLock(clone: string): string {
-  return readFileSync(join(clone, 'node_modules', '.package-lock.json'), 'utf8')
+  return readFileSync(lockOf(clone), 'utf8')
+}
+
+function lockOf(directory: string): string {
+  return join(directory, 'node_modules', '.package-lock.json')
 }
 
 function programFiles(clone: string): string[] {
@@ -117,6 +121,9 @@ function copyParts(clone: string, directory: string, modules: string): void {
 }
 
 function copyPackages(clone: string, packages: readonly string[], directory: string): void {
+  mkdirSync(join(directory, 'node_modules'), { mode: 0o755 })
+  chmodSync(join(directory, 'node_modules'), 0o755)
+  copyTree(lockOf(clone), lockOf(directory), () => false)
   for (const path of packages.toSorted()) {
     const parent = join(directory, path, '..')
     mkdirSync(parent, { recursive: true, mode: 0o755 })
