@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import pg from 'pg'
 import { isConnectionTrouble } from './database.ts'
+import { databaseError } from './errors.ts'
 import { checkSchema, readMigrations, schemaRange } from './migrations.ts'
 import { embeddedTarget, exactTypes, externalTargets } from './target.ts'
 
@@ -79,6 +80,7 @@ test('a lost connection is told apart from a statement that failed', () => {
     ofServer('ERROR', '40001'),
     Object.assign(ofServer('ERROR', '22023'), { message: 'connection timeout' }),
     new Error('expected one row, got 0'),
+    databaseError('MIGRATION_FAILED', { name: 'x', reason: 'lock timeout' }),
     'no error',
   ])
     assert.equal(isConnectionTrouble(error), false, String(error))

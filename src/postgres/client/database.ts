@@ -86,7 +86,7 @@ export class Database {
 
 /** True when the server never said how the statement ended, or never saw it. */
 export function isConnectionTrouble(error: unknown): boolean {
-  if (!(error instanceof Error)) return false
+  if (!(error instanceof Error) || error instanceof Failure) return false
   const { code, severity } = error as { code?: string; severity?: string }
   if (severity === 'FATAL' || severity === 'PANIC') return true
   if (code !== undefined && /^(08|57P0)/.test(code)) return true
@@ -99,6 +99,6 @@ export function isConnectionTrouble(error: unknown): boolean {
 }
 
 function asFailure(error: unknown): unknown {
-  if (error instanceof Failure || !isConnectionTrouble(error)) return error
+  if (!isConnectionTrouble(error)) return error
   return databaseError('DATABASE_UNAVAILABLE', { retryAfterSeconds: 1 }, { cause: error })
 }

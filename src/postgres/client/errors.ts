@@ -33,6 +33,14 @@ export const { rows: databaseErrorRows, failure: databaseError } = defineErrors(
     message: 'Migration {name} failed and was rolled back: {reason}',
     hint: 'Mend the cause named above and run `moonyetis migrate` again; migrations before it stay applied.',
   },
+  MIGRATION_RUNNING: {
+    status: 503,
+    exit: 1,
+    retry: true,
+    title: 'Another migration is running',
+    message: 'Another migration of this database is still running after {waitedSeconds} s.',
+    hint: 'Wait for it to end; pg_stat_activity shows it as `moonyetis migrate`.',
+  },
   SCHEMA_UNFIT: {
     status: 503,
     exit: 3,

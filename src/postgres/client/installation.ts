@@ -1,24 +1,20 @@
-import pg from 'pg'
+import type pg from 'pg'
 import type { Database } from './database.ts'
 import { databaseError } from './errors.ts'
-import { checkSchema } from './migrations.ts'
+import { checkSchema, withOwnClient } from './migrations.ts'
 
 export type Chain = 'simulated' | 'mainnet'
 
 /**
  * Writes down which chain a new database is for; a database that is already marked stays as it is.
- * @throws CHAIN_MISMATCH
+ * @throws CHAIN_MISMATCH, DATABASE_UNAVAILABLE
  */
 export async function recordChain(connection: pg.ClientConfig, chain: Chain): Promise<void> {
-  const client = new pg.Client({ ...connection, application_name: 'moonyetis migrate' })
-  await client.connect()
-  try {
+  await withOwnClient(connection, async client => {
     await client.query('INSERT INTO installation (chain) VALUES ($1) ON CONFLICT DO NOTHING', [chain])
     const { rows } = await client.query('SELECT chain FROM installation')
     refuseOtherChain(rows[0].chain, chain)
-  } finally {
-    await client.end()
-  }
+  })
 }
 
 /** What a server checks before it plays. @throws SCHEMA_UNFIT, CHAIN_MISMATCH, DATABASE_UNAVAILABLE */

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import type { Log } from '#lib/log.ts'
+import { isConnectionTrouble } from './database.ts'
 import { databaseError } from './errors.ts'
 
 /** The schema versions that this program works with; `serve` refuses others. */
@@ -33,21 +34,24 @@ export function readMigrations(directory: string): Migration[] {
   })
 }
 
-/**
- * Applies what is missing, each migration in its own transaction, one runner at a time (advisory lock). A migration
- * waits at most 5 s for a table lock, so that it never stands in front of the players.
- */
-export async function migrate(o: {
+export interface MigrateOptions {
+  /** As the owner of the schema. */
   connection: pg.ClientConfig
   directory: string
   log: Log
-}): Promise<{ applied: string[]; version: number }> {
+  /** How long another runner may take. */
+  waitMs?: number
+}
+
+/**
+ * Applies what is missing, each migration in its own transaction, one runner at a time (advisory lock). A migration
+ * waits at most 5 s for a table lock, so that it never stands in front of the players.
+ * @throws MIGRATION_INVALID, MIGRATION_FAILED, MIGRATION_RUNNING, DATABASE_UNAVAILABLE
+ */
+export async function migrate(o: MigrateOptions): Promise<{ applied: string[]; version: number }> {
   const migrations = readMigrations(o.directory)
-  const client = new pg.Client({ ...o.connection, application_name: 'moonyetis migrate' })
-  await client.connect()
-  try {
-    await client.query("SET lock_timeout = '60s'")
-    await client.query("SELECT pg_advisory_lock(hashtext('moonyetis.migrate'))")
+  return withOwnClient(o.connection, async client => {
+    await waitForOthers(client, o.waitMs ?? 60_000)
     await client.query("SET lock_timeout = '5s'")
     await client.query(`CREATE TABLE IF NOT EXISTS schema_migrations (
       version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())`)
@@ -57,10 +61,39 @@ export async function migrate(o: {
     for (const migration of missing) await apply(client, migration, o.log)
     const version = Math.max(0, ...known.keys(), ...missing.map(migration => migration.version))
     return { applied: missing.map(migration => migration.name), version }
+  })
+}
+
+/** Runs `work` on a connection of its own. @throws DATABASE_UNAVAILABLE when it cannot be had or is lost. */
+export async function withOwnClient<T>(
+  connection: pg.ClientConfig,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = new pg.Client({ ...connection, application_name: 'moonyetis migrate' })
+  // What is awaited rejects as well; an event that nobody hears would end the process.
+  client.on('error', () => undefined)
+  try {
+    await client.connect()
+    return await work(client)
+  } catch (error) {
+    if (!isConnectionTrouble(error)) throw error
+    throw databaseError('DATABASE_UNAVAILABLE', { retryAfterSeconds: 1 }, { cause: error })
   } finally {
-    await client.end()
+    await client.end().catch(() => undefined)
   }
 }
+
+async function waitForOthers(client: pg.Client, waitMs: number): Promise<void> {
+  await client.query(`SET lock_timeout = ${waitMs}`)
+  try {
+    await client.query("SELECT pg_advisory_lock(hashtext('moonyetis.migrate'))")
+  } catch (cause) {
+    if ((cause as { code?: string }).code !== lockNotAvailable) throw cause
+    throw databaseError('MIGRATION_RUNNING', { waitedSeconds: waitMs / 1000 }, { cause })
+  }
+}
+
+const lockNotAvailable = '55P03'
 
 /** @throws SCHEMA_UNFIT unless the database's schema is one that this program works with. */
 export function checkSchema(version: number): void {
@@ -110,6 +143,8 @@ async function apply(client: pg.Client, migration: Migration, log: Log): Promise
     log.info({ migration: migration.name }, 'migration applied')
   } catch (cause) {
     await client.query('ROLLBACK').catch(() => undefined)
+    // Whether its commit arrived is seen at the next run.
+    if (isConnectionTrouble(cause)) throw cause
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw databaseError('MIGRATION_FAILED', { name: migration.name, reason }, { cause })
   }
