@@ -37,7 +37,7 @@ export async function closedLoop(o: {
 }
 
 /** Of sorted values; nearest rank. */
-export function quantile(sorted: readonly number[], q: number): number {
+function quantile(sorted: readonly number[], q: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? Number.NaN
 }
 

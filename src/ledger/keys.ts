@@ -1,9 +1,6 @@
 import { hash } from 'node:crypto'
 import { ledgerError } from './errors.ts'
 
-/** Routes whose keys are kept, as idempotency.route numbers them. */
-export const idempotentRoutes = { spin: 1, rotate: 2 } as const
-
 /** An Idempotency-Key as stored: the first 128 bits of SHA-256 of its text. */
 export type IdempotencyKey = Buffer
 

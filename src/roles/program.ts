@@ -75,7 +75,7 @@ export async function runProgram(options: ProgramOptions): Promise<number> {
   }
 }
 
-export const programRoot = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+const programRoot = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
 /** The home that this command line means: --home, else MOONYETIS_HOME, else .moonyetis beside the program. */
 export function homeOf(

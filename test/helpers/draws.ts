@@ -60,6 +60,6 @@ export function rtpSigmas({ rtp, draws }: DrawSample): number {
   return (rtp - toNumber(lineStatistics().rtp)) / sigma
 }
 
-export function toNumber({ numerator, denominator }: Fraction): number {
+function toNumber({ numerator, denominator }: Fraction): number {
   return Number(numerator) / Number(denominator)
 }

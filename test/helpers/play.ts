@@ -98,7 +98,7 @@ export async function openAccount(
 }
 
 /** Credits chips as a demo grant does. */
-export async function grant(database: TestDatabase, accountId: bigint, amount: bigint): Promise<void> {
+async function grant(database: TestDatabase, accountId: bigint, amount: bigint): Promise<void> {
   await database.query(
     `WITH credited AS (UPDATE accounts SET balance = balance + $2 WHERE id = $1 RETURNING id)
      INSERT INTO postings (movement_id, source, destination, amount, kind)

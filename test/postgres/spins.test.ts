@@ -8,7 +8,7 @@ import type { SpinResult } from '#game/spin-job.ts'
 import { systemClock } from '#lib/clock.ts'
 import { exactTypes } from '#postgres/client/target.ts'
 import { openDatabase, type TestDatabase } from '#test/database.ts'
-import { newKey, openAccount, openTable, seedWhere, type Table } from '#test/play.ts'
+import { newKey, openAccount, openTable, seedWhere } from '#test/play.ts'
 import { openProxy } from '#test/proxy.ts'
 import { until } from '#test/until.ts'
 
@@ -32,13 +32,6 @@ async function roundsOf(accountId: bigint): Promise<Round[]> {
     'SELECT id, nonce, payout, balance_after FROM rounds WHERE account_id = $1 ORDER BY id',
     [accountId],
   )
-}
-
-async function balanceOf(accountId: bigint): Promise<bigint> {
-  const [row] = await database.query<{ balance: bigint }>('SELECT balance FROM accounts WHERE id = $1', [
-    accountId,
-  ])
-  return row?.balance as bigint
 }
 
 function settled(result: SpinResult | undefined): { body: string; replayed: boolean } {

@@ -9,7 +9,7 @@ export interface Passwords {
 }
 
 /** Names below .secrets. */
-export const passwordFiles = { user: 'db_password', replication: 'replication_password' } as const
+const passwordFiles = { user: 'db_password', replication: 'replication_password' } as const
 
 /** Reads the passwords of a home and makes those that are missing. */
 export function ensurePasswords(home: Home): Passwords {

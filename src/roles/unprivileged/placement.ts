@@ -7,7 +7,7 @@ import { nearestExisting, probe } from './probe.ts'
 import { copyProgram, installedPackages } from './program-copy.ts'
 
 /** Where root keeps what the unprivileged user cannot reach in the clone. */
-export const machineDirectory = '/var/lib/moonyetis'
+const machineDirectory = '/var/lib/moonyetis'
 
 export interface ProgramPlace {
   programRoot: string

@@ -53,7 +53,7 @@ export class History {
 }
 
 /** A refusal for its own sake (such as another payload under the key) says nothing about the call before. */
-export function isSettling(call: Call): boolean {
+function isSettling(call: Call): boolean {
   if (call.outcome.kind === 'ok') return true
   return call.outcome.kind === 'refused' && call.outcome.code === 'INSUFFICIENT_BALANCE'
 }
