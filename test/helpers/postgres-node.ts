@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process'
 import { chownSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import { systemClock } from '#lib/clock.ts'
 import { silentLog } from '#lib/log.ts'
@@ -58,6 +59,8 @@ export async function withClient<T>(
   try {
     return await work(client)
   } finally {
-    await client.end().catch(() => {})
+    // A backend that a test has stopped would never say goodbye.
+    const ended = client.end().catch(() => {})
+    await Promise.race([ended, delay(2_000, undefined, { ref: false })])
   }
 }

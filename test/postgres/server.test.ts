@@ -156,8 +156,9 @@ test('an orphaned backend that holds the shared memory does not block the start 
       ?.pid as number
     // Stopped, it cannot notice that its postmaster died.
     process.kill(backend, 'SIGSTOP')
+    const exit = exitOf(node)
     process.kill(pid, 'SIGKILL')
-    await exitOf(node)
+    await exit
     assert.ok(processStartTime(backend), 'the orphan is there')
     await node.start(startWithinMs)
     assert.equal(processStartTime(backend), undefined)
