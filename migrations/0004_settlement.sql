@@ -7,6 +7,9 @@
 -- Called by the application as a single autocommit statement. set_config(..., true) lasts to the end of that
 -- transaction, whatever the role's or the database's default is; a SET clause would end with the function, before the
 -- commit. Planner settings are SET clauses: they are needed inside only, and must not leak into a pooled session.
+--
+-- A session keeps the plans that it made when the tables were empty. LATERAL (... OFFSET 0) leaves the planner no way
+-- but the right one, from the arrays into the index; a plain join was planned to read every key of the table.
 
 -- Every settlement holds advisory lock 7236190 shared, to its commit. Who must know that each round up to N is visible
 -- (the leaderboard's roll-up) takes it alone for a moment: under it no id is allotted but not yet committed.
@@ -192,7 +195,9 @@ BEGIN
     FILTER (WHERE before[s.grp] IS NOT NULL)
     INTO replays, used_again
     FROM unnest(round_ids, spin_key, spin_group) WITH ORDINALITY AS s (id, key, grp, position)
-    JOIN idempotency i ON i.account_id = group_account[s.grp] AND i.route = 1 AND i.key = s.key AND i.movement_id <> s.id;
+    CROSS JOIN LATERAL (
+      SELECT FROM idempotency k WHERE k.account_id = group_account[s.grp] AND k.route = 1 AND k.key = s.key
+        AND k.movement_id <> s.id OFFSET 0) AS i;
   FOREACH used IN ARRAY coalesce(used_again, '{}') LOOP
     UPDATE accounts a SET balance = a.balance - group_delta[used], next_nonce = a.next_nonce - group_size[used]
       WHERE a.id = group_account[used];
@@ -231,7 +236,9 @@ BEGIN
     SELECT s.ordinal::integer, i.request_hash, r.id, r.seed_pair_id, r.nonce, r.stake_per_line, r.lines, r.stops,
            r.payout, r.balance_after, p.server_seed_hash, p.client_seed
     FROM unnest(account_ids, keys) WITH ORDINALITY AS s (account, key, ordinal)
-    JOIN idempotency i ON i.account_id = s.account AND i.route = 1 AND i.key = s.key
-    JOIN rounds r ON r.account_id = i.account_id AND r.id = i.movement_id
-    JOIN seed_pairs p ON p.id = r.seed_pair_id;
+    CROSS JOIN LATERAL (
+      SELECT * FROM idempotency k WHERE k.account_id = s.account AND k.route = 1 AND k.key = s.key OFFSET 0) AS i
+    CROSS JOIN LATERAL (
+      SELECT * FROM rounds o WHERE o.account_id = i.account_id AND o.id = i.movement_id OFFSET 0) AS r
+    CROSS JOIN LATERAL (SELECT * FROM seed_pairs q WHERE q.id = r.seed_pair_id OFFSET 0) AS p;
 END $$;
