@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
+import fc from 'fast-check'
 import pg from 'pg'
 import { drawStops } from '#game/draw.ts'
 import { evaluate } from '#game/evaluate.ts'
 import { Leaderboard } from '#game/leaderboard.ts'
 import type { SpinResult } from '#game/spin-job.ts'
+import { ArrayWriter, bigintArray, parseBigints, uuidArray } from '#ledger/arrays.ts'
 import { systemClock } from '#lib/clock.ts'
 import { exactTypes } from '#postgres/client/target.ts'
 import { openDatabase, type TestDatabase } from '#test/database.ts'
@@ -324,3 +326,162 @@ async function settleByHand(
   )
   assert.deepEqual(rows, [{ status: 'settled' }])
 }
+
+/** A stake that the table of rounds forbids; the route's schema never lets it through. */
+const poison = { stakePerLine: 1_000_001, lines: 1 }
+
+test('a spin that the database refuses fails alone, wherever it stands in the batch', async t => {
+  const table = await openTable(t, database)
+  const accounts = await Promise.all(
+    Array.from({ length: 5 }, () => openAccount(database, { balance: 5_000_000n })),
+  )
+  const spins = Array.from({ length: 23 }, (_, index) => ({
+    accountId: accounts[index % 5] as bigint,
+    key: newKey(),
+    ...(index % 7 === 3 ? poison : bet),
+  }))
+  const ends = await Promise.allSettled(spins.map(spin => table.spins.spin(spin)))
+  for (const [index, end] of ends.entries()) {
+    if (index % 7 === 3) assert.equal(reasonOf(end), '23514')
+    else assert.equal(settled((end as PromiseFulfilledResult<SpinResult>).value).replayed, false)
+  }
+  const stored = await Promise.all(accounts.map(roundsOf))
+  assert.equal(stored.flat().length, 20)
+  for (const rounds of stored)
+    assert.deepEqual(
+      rounds.map(round => round.nonce),
+      rounds.map((_, nonce) => BigInt(nonce)),
+    )
+})
+
+test('one spin more than may wait is told to come again, and nothing of it is left', async t => {
+  const proxy = await openProxy(t, database.target('app'))
+  const table = await openTable(t, database, { channelTarget: proxy.target, spins: { maxQueue: 5 } })
+  const accountId = await openAccount(database)
+  const spin = () => table.spins.spin({ accountId, key: newKey(), ...bet })
+  await spin()
+  const gate = await openSession(t)
+  await gate.query('BEGIN')
+  await gate.query('SELECT FROM accounts WHERE id = $1 FOR UPDATE', [accountId])
+  const inFlight = spin()
+  await until(someoneWaits)
+  const waiting = [1, 2, 3, 4, 5].map(spin)
+  await until(() => table.spins.queued === 5)
+  await assert.rejects(spin(), { code: 'LEDGER_BUSY', retryAfterSeconds: 1 })
+  const seat = await table.seats.get(accountId)
+  assert.equal(seat.pending, 6)
+  await gate.query('COMMIT')
+  for (const result of await Promise.all([inFlight, ...waiting])) settled(result)
+  assert.equal((await roundsOf(accountId)).length, 7)
+})
+
+test('close answers everyone: what was taken is settled, what comes after is refused', async t => {
+  const table = await openTable(t, database)
+  const accounts = await Promise.all([1, 2, 3].map(() => openAccount(database)))
+  await Promise.all(accounts.map(accountId => table.seats.get(accountId)))
+  const taken = Array.from({ length: 60 }, (_, index) =>
+    table.spins.spin({ accountId: accounts[index % 3] as bigint, key: newKey(), ...bet }),
+  )
+  const closed = table.spins.close()
+  await assert.rejects(table.spins.spin({ accountId: accounts[0] as bigint, key: newKey(), ...bet }), {
+    code: 'LEDGER_CLOSING',
+  })
+  await closed
+  for (const result of await Promise.all(taken)) settled(result)
+})
+
+test('a server short of disk or memory answers 503 and settles again once it is not', async t => {
+  const table = await openTable(t, database)
+  const accountId = await openAccount(database)
+  const spins = [1, 2, 3].map(() => ({ accountId, key: newKey(), ...bet }))
+  await database.query(`CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    RAISE EXCEPTION 'No space left on device' USING ERRCODE = '53100'; END $$;
+    CREATE TRIGGER full_disk BEFORE INSERT ON postings FOR EACH STATEMENT EXECUTE FUNCTION full_disk()`)
+  const refused = await Promise.allSettled(spins.map(spin => table.spins.spin(spin)))
+  await database.query('DROP TRIGGER full_disk ON postings')
+  assert.deepEqual(refused.map(reasonOf), Array(3).fill('DATABASE_UNAVAILABLE'))
+  for (const spin of spins) assert.equal(settled(await table.spins.spin(spin)).replayed, false)
+  assert.equal((await roundsOf(accountId)).length, 3)
+})
+
+test('a spin waits for a database that is away, as long as its patience lasts', async t => {
+  const proxy = await openProxy(t, database.target('app'))
+  const table = await openTable(t, database, { channelTarget: proxy.target, spins: { patienceMs: 400 } })
+  const accountId = await openAccount(database)
+  const spin = (key = newKey()) => table.spins.spin({ accountId, key, ...bet })
+  await spin()
+  proxy.misfortune = () => 'lost'
+  const key = newKey()
+  await assert.rejects(spin(key), { code: 'DATABASE_OUTCOME_UNKNOWN', retryAfterSeconds: 2 })
+  const waiting = spin(key)
+  await until(() => proxy.accepted > 5)
+  proxy.misfortune = undefined
+  assert.equal(settled(await waiting).replayed, false)
+  assert.equal((await table.seats.get(accountId)).pending, 0)
+})
+
+test('a repeated key gives the same bytes, another payload is refused, a parallel one waits', async t => {
+  const [table, other] = [await openTable(t, database), await openTable(t, database)]
+  const accountId = await openAccount(database)
+  const key = newKey()
+  const spin = (its = table, stakePerLine = 1) => its.spins.spin({ accountId, key, stakePerLine, lines: 1 })
+  const parallel = await Promise.all([spin(), spin(), spin(other), spin()])
+  const bodies = parallel.map(result => settled(result).body)
+  assert.equal(new Set(bodies).size, 1)
+  assert.equal(parallel.filter(result => !settled(result).replayed).length, 1)
+  await assert.rejects(spin(table, 2), { code: 'IDEMPOTENCY_KEY_REUSED' })
+  await assert.rejects(spin(other, 2), { code: 'IDEMPOTENCY_KEY_REUSED' })
+  const fresh = newKey()
+  const [running, clash] = await Promise.allSettled([
+    table.spins.spin({ accountId, key: fresh, ...bet }),
+    table.spins.spin({ accountId, key: fresh, stakePerLine: 9, lines: 1 }),
+  ])
+  assert.equal(running?.status, 'fulfilled')
+  assert.equal(reasonOf(clash), 'IDEMPOTENCY_KEY_REUSED')
+  assert.equal((await roundsOf(accountId)).length, 2)
+})
+
+test('keys of seven days ago are forgotten, younger ones are not', async t => {
+  const own = await openDatabase()
+  t.after(() => own.close())
+  const table = await openTable(t, own)
+  const accountId = await openAccount(own)
+  const [old, young] = [newKey(), newKey()]
+  for (const key of [old, young]) await table.spins.spin({ accountId, key, ...bet })
+  await own.query(
+    `UPDATE idempotency SET created_at = now() - CASE key WHEN $1 THEN interval '7 days 1 second'
+    ELSE interval '6 days 23 hours 59 minutes' END`,
+    [old.toString('hex')],
+  )
+  const { gone } = await table.app.one<{ gone: bigint }>('SELECT expire_idempotency() AS gone')
+  assert.equal(gone, 1n)
+  assert.equal(settled(await table.spins.spin({ accountId, key: young, ...bet })).replayed, true)
+  assert.equal(settled(await table.spins.spin({ accountId, key: old, ...bet })).replayed, false)
+})
+
+test('arrays reach PostgreSQL as they were written, whatever is in them', async t => {
+  const client = await openSession(t)
+  const rows = fc.record({
+    bigints: fc.array(fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), { minLength: 1, maxLength: 50 }),
+    integers: fc.array(fc.integer(), { minLength: 1, maxLength: 50 }),
+    uuids: fc.array(fc.uint8Array({ minLength: 16, maxLength: 16 }), { minLength: 1, maxLength: 50 }),
+  })
+  await fc.assert(
+    fc.asyncProperty(rows, async ({ bigints, integers, uuids }) => {
+      const writer = new ArrayWriter('integer', integers.length)
+      for (const integer of integers) writer.integer(integer)
+      const answer = await client.query({
+        text: 'SELECT $1::bigint[]::text AS bigints, $2::integer[] AS integers, $3::uuid[] AS uuids, array_lower($1::bigint[], 1) AS first',
+        values: [bigintArray(bigints), writer.finish(), uuidArray(uuids)],
+      })
+      assert.deepEqual(parseBigints(answer.rows[0].bigints), bigints)
+      assert.deepEqual(answer.rows[0].integers, integers)
+      assert.deepEqual(
+        answer.rows[0].uuids.map((uuid: string) => uuid.replaceAll('-', '')),
+        uuids.map(uuid => Buffer.from(uuid).toString('hex')),
+      )
+      assert.equal(answer.rows[0].first, 1)
+    }),
+    { numRuns: 40 },
+  )
+})
