@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
-import { globSync, readdirSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { describe, test } from 'node:test'
 import { referenceDirectory, renderReference } from '../tools/reference.ts'
 
@@ -46,4 +46,19 @@ describe('docs/reference', () => {
       )
     })
   }
+})
+
+test('every link from one document to another leads somewhere', () => {
+  const documents = globSync(['*.md', 'docs/**/*.md', 'src/**/README.md'], { cwd: root })
+  const links = documents.flatMap(document =>
+    [...readFileSync(join(root, document), 'utf8').matchAll(/\]\((?!https?:|#)([^)#]+)/g)].map(([, to]) => ({
+      document,
+      to: join(dirname(document), to as string),
+    })),
+  )
+  assert(links.length > 30, 'the pattern of this test is out of date')
+  assert.deepEqual(
+    links.filter(({ to }) => !existsSync(join(root, to))),
+    [],
+  )
 })
