@@ -1,4 +1,4 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import {
   chmodSync,
   chownSync,
@@ -47,10 +47,11 @@ export function guardPlace(root: string): Place {
   }
 }
 
-/** Processes that work in `root`, on a home below it, or with it in their command line. Linux; elsewhere the last only. */
+/** Processes that work in `root`, on a home below it, or with it in their command line. */
 export function processesOf(root: string): Seen[] {
+  if (process.platform !== 'linux') return processesByPs(root)
   const seen: Seen[] = []
-  for (const name of process.platform === 'linux' ? readdirSync('/proc') : []) {
+  for (const name of readdirSync('/proc')) {
     const pid = Number(name)
     if (!Number.isSafeInteger(pid) || pid === process.pid || !belongsTo(pid, root)) continue
     const command = read(pid, 'cmdline').replaceAll('\0', ' ').trim()
@@ -59,23 +60,40 @@ export function processesOf(root: string): Seen[] {
   return seen
 }
 
+/** On macOS ps shows the environment too, and MOONYETIS_HOME with it. */
+function processesByPs(root: string): Seen[] {
+  const text = execFileSync('ps', ['-axEww', '-o', 'pid=,command='], { encoding: 'utf8' })
+  return text
+    .split('\n')
+    .filter(line => line.includes(root))
+    .map(line => line.trim())
+    .map(line => ({ pid: Number.parseInt(line, 10), command: line.replace(/^\d+ +/, '') }))
+    .filter(({ pid }) => pid !== process.pid)
+}
+
 /** Ends what runs there, PostgreSQL by its own immediate stop, then removes the directory. */
 export async function sweep(root: string): Promise<void> {
-  // A killed postmaster would leave its shared memory behind; SIGQUIT lets it go and takes its children along.
-  const quit = (one: Seen) => (/bin\/postgres /.test(`${one.command} `) ? 'SIGQUIT' : 'SIGKILL')
-  for (const one of processesOf(root)) signal(one.pid, quit(one))
+  for (const one of processesOf(root)) signal(one.pid, lastSignal(one))
   const hurryAtMs = performance.now() + 5_000
   const giveUpAtMs = hurryAtMs + 10_000
   for (let left = processesOf(root); left.length > 0; left = processesOf(root)) {
     const now = performance.now()
     if (now > giveUpAtMs)
       throw new Error(`still running in ${root}: ${left.map(one => one.command).join('; ')}`)
-    for (const one of left) if (now > hurryAtMs || quit(one) === 'SIGKILL') signal(one.pid, 'SIGKILL')
+    for (const one of left) {
+      if (now > hurryAtMs || lastSignal(one) === 'SIGKILL') signal(one.pid, 'SIGKILL')
+    }
     await delay(20)
   }
   if (!existsSync(root)) return
   for (const directory of socketDirectoriesOf(root)) rmSync(directory, { recursive: true, force: true })
   rmSync(root, { recursive: true, force: true, maxRetries: 5 })
+}
+
+// A killed postmaster would leave its shared memory behind; by SIGQUIT it ends its children and lets it go.
+function lastSignal({ command }: Seen): NodeJS.Signals | 0 {
+  if (/bin\/postgres( |$)/.test(command)) return 'SIGQUIT'
+  return command.startsWith('postgres: ') ? 0 : 'SIGKILL'
 }
 
 function belongsTo(pid: number, root: string): boolean {
@@ -99,7 +117,7 @@ function read(pid: number, file: string): string {
   }
 }
 
-function signal(pid: number, name: NodeJS.Signals): void {
+function signal(pid: number, name: NodeJS.Signals | 0): void {
   try {
     process.kill(pid, name)
   } catch {
