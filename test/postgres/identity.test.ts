@@ -16,6 +16,7 @@ import { identityRoutes } from '#identity/routes.ts'
 import { SessionListener } from '#identity/session-listener.ts'
 import { type SessionNotices, Sessions } from '#identity/sessions.ts'
 import { hashToken, newPlayerToken } from '#identity/tokens.ts'
+import { type Clock, manualClock } from '#lib/clock.ts'
 import { loadConfig } from '#lib/config.ts'
 import { openHome } from '#lib/home.ts'
 import { silentLog } from '#lib/log.ts'
@@ -47,7 +48,7 @@ interface Server {
 async function openServer(
   t: TestContext,
   target: DatabaseTarget,
-  o: { publicUrl?: string } = {},
+  o: { publicUrl?: string; clock?: Clock } = {},
 ): Promise<Server> {
   const home = openHome(mkdtempSync(join(tmpdir(), 'moonyetis-identity-')))
   const registry = createMetrics()
@@ -64,13 +65,14 @@ async function openServer(
     sessionHours: 24,
     operatorSessionHours: 12,
   }
-  const sessions = new Sessions({ database, listener, config, metrics })
+  const sessions = new Sessions({ database, listener, config, metrics, ...(o.clock && { clock: o.clock }) })
   const players = new Players({ database, seeds, config, metrics })
   const operators = new Operators({ home, audit: { record() {} }, config })
-  const doors = new Doors({ sessions, operators, ...o })
+  const publicUrl = o.publicUrl === undefined ? {} : { publicUrl: o.publicUrl }
+  const doors = new Doors({ sessions, operators, ...publicUrl })
   const http = loadConfig([httpSlice], { env: {} }).values.http
   const { app } = await createHttp({
-    config: { ...http, ...o },
+    config: { ...http, ...publicUrl },
     log: silentLog,
     metrics: registry,
     ready: () => ({ ready: true, reasons: [] }),
@@ -109,8 +111,12 @@ function observed(listener: SessionListener, notices: EventEmitter) {
   }
 }
 
-async function openHearing(t: TestContext, target: DatabaseTarget): Promise<Server> {
-  const server = await openServer(t, target)
+async function openHearing(
+  t: TestContext,
+  target: DatabaseTarget,
+  o: { clock?: Clock } = {},
+): Promise<Server> {
+  const server = await openServer(t, target, o)
   await once(server.notices, 'hearing')
   return server
 }
@@ -216,6 +222,24 @@ test('the database decides when a session has ended', async t => {
   assert.equal(await sessions.authenticate(token), undefined)
   assert.equal(await sessions.deleteExpired(), 1n)
   assert.equal(await sessions.deleteExpired(), 0n)
+})
+
+test('a server whose clock is years off believes the same sessions as the others', async t => {
+  const database = await withDatabase(t)
+  const { players } = await openHearing(t, database.target('app'))
+  const { token, playerId } = await players.openDemoPlayer()
+  for (const wrong of ['1999-01-01T00:00:00Z', '2099-01-01T00:00:00Z']) {
+    const clock = manualClock(wrong)
+    const { sessions } = await openHearing(t, database.target('app'), { clock })
+    assert.equal((await sessions.authenticate(token))?.playerId, playerId, wrong)
+    // Believed by monotonic time: what the wall clock does meanwhile changes nothing.
+    assert.ok(sessions.peek(token), wrong)
+  }
+  await database.query("UPDATE sessions SET expires_at = now() - interval '1 millisecond'")
+  const { sessions } = await openHearing(t, database.target('app'), {
+    clock: manualClock('1999-01-01T00:00:00Z'),
+  })
+  assert.equal(await sessions.authenticate(token), undefined)
 })
 
 test('while the database is away players get 503 and keep their cookies; operators still sign in', async t => {
