@@ -55,7 +55,7 @@ export function goodAt(operation: Operation, who: Credentials): fc.Arbitrary<Raw
 }
 
 /** Money mutations; the description names the status of a reused key for these only. */
-export function isKeyed(operation: Operation): boolean {
+function isKeyed(operation: Operation): boolean {
   return operation.method === 'POST' && operation.statuses.includes(422)
 }
 
