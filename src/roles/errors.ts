@@ -34,6 +34,22 @@ export const { rows: roleErrors, failure: roleError } = defineErrors({
     message: '{role} did not start: {reason}.',
     hint: 'Its log is {log}.',
   },
+  ROLE_MISCONFIGURED: {
+    status: 500,
+    exit: 2,
+    retry: false,
+    title: 'A role was started with a wrong configuration',
+    message: '{role} did not start: {reason}.',
+    hint: 'Mend what is named above; `moonyetis config check` finds every problem at once.',
+  },
+  ROLE_REFUSED: {
+    status: 500,
+    exit: 3,
+    retry: false,
+    title: 'A role refused to start for safety',
+    message: '{role} refused to start: {reason}.',
+    hint: 'Its log is {log}.',
+  },
   DATABASE_URL_MISSING: {
     status: 500,
     exit: 2,

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { manualClock, systemClock } from '#lib/clock.ts'
+import type { Failure } from '#lib/errors.ts'
 import type { RoleExit } from './role-process.ts'
 import { gaveUp, waitUntilReady } from './wait.ts'
 
@@ -18,6 +19,25 @@ test('wrong configuration and refusals are final at once, in the role’s own wo
     'The configuration is not valid',
   )
   assert.equal(gaveUp([{ ...crash, code: 3 }]), 'it ended with exit 3')
+})
+
+test('what the role says is final ends the start with the role’s own exit number', async () => {
+  const wait = (code: number) =>
+    waitUntilReady(
+      { name: 'serve', exits: [{ ...crash, code, lastError: 'No.' }] },
+      {
+        withinMs: 1000,
+        signal: new AbortController().signal,
+        clock: manualClock(),
+        log: 'server.log',
+        look: async () => undefined,
+      },
+    )
+  await assert.rejects(
+    wait(2),
+    (error: Failure) => error.code === 'ROLE_MISCONFIGURED' && error.row.exit === 2,
+  )
+  await assert.rejects(wait(3), (error: Failure) => error.code === 'ROLE_REFUSED' && error.row.exit === 3)
 })
 
 test('a kill is told by its signal', () => {

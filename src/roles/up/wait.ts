@@ -18,9 +18,15 @@ const pollMs = 25
 // One unlucky start may be retried; a role that fails three times will not do better the fourth time.
 const failedStarts = 3
 // Wrong usage or configuration, and refusals for safety: trying again changes nothing.
-const finalExits = [2, 3]
+const finalExits: Record<number, 'ROLE_MISCONFIGURED' | 'ROLE_REFUSED'> = {
+  2: 'ROLE_MISCONFIGURED',
+  3: 'ROLE_REFUSED',
+}
 
-/** Resolves when the role is ready. Throws ROLE_FAILED when it gave up starting or took too long. */
+/**
+ * Resolves when the role is ready. Throws ROLE_FAILED when it gave up starting or took too long; ROLE_MISCONFIGURED or
+ * ROLE_REFUSED, with the role's own exit number, when it said that another try would change nothing.
+ */
 export async function waitUntilReady(
   role: { name: string; exits: readonly RoleExit[] },
   options: WaitOptions,
@@ -31,7 +37,7 @@ export async function waitUntilReady(
   for (;;) {
     signal.throwIfAborted()
     const failed = gaveUp(role.exits)
-    if (failed) throw roleError('ROLE_FAILED', { role: role.name, reason: failed, log })
+    if (failed) throw roleError(codeOf(role.exits.at(-1)), { role: role.name, reason: failed, log })
     try {
       const looked = await options.look()
       if (looked === undefined) return
@@ -47,6 +53,14 @@ export async function waitUntilReady(
 /** Why a role will not start any more; undefined while it may. */
 export function gaveUp(exits: readonly RoleExit[]): string | undefined {
   const last = exits.at(-1)
-  if (!last || (exits.length < failedStarts && !finalExits.includes(last.code ?? 0))) return undefined
+  if (!last || (exits.length < failedStarts && !isFinal(last))) return undefined
   return (last.lastError ?? `it ended with ${last.signal ?? `exit ${last.code}`}`).replace(/\.$/, '')
+}
+
+function isFinal(exit: RoleExit | undefined): boolean {
+  return exit?.code != null && finalExits[exit.code] !== undefined
+}
+
+function codeOf(exit: RoleExit | undefined) {
+  return finalExits[exit?.code ?? 0] ?? 'ROLE_FAILED'
 }
