@@ -10,7 +10,7 @@ import { silentLog } from '#lib/log.ts'
 import { createMetrics } from '#lib/metrics.ts'
 import { Channel } from '#postgres/client/channel.ts'
 import { exactTypes } from '#postgres/client/target.ts'
-import type { World } from './world.ts'
+import type { BenchPlayer, World } from './world.ts'
 
 /** One way to settle a durable spin. */
 export interface Design {
@@ -42,7 +42,7 @@ export async function ours(world: World): Promise<Design> {
   })
   return {
     async spin(hot) {
-      const { accountId } = pick(world, hot)
+      const { accountId } = pick(world.players, hot)
       const result = await spins.spin({ accountId, key: randomBytes(16), stakePerLine, lines })
       if (result.kind !== 'settled') throw new Error('a bench spin was refused')
     },
@@ -58,14 +58,14 @@ export async function functionCall(world: World): Promise<Design> {
   const client = new pg.Client({ ...world.database.target('app'), types: exactTypes })
   await client.connect()
   const seats = new Map<bigint, { pair: bigint; nonce: bigint }>()
-  for (const { accountId } of world.players) {
+  for (const { accountId } of world.reserved) {
     const { rows } = await client.query('SELECT seed_pair_id, next_nonce FROM read_seat($1)', [accountId])
     seats.set(accountId, { pair: rows[0].seed_pair_id, nonce: rows[0].next_nonce })
   }
   const serverSeed = randomBytes(32).toString('hex')
   return {
     async spin(hot) {
-      const { accountId } = pick(world, hot)
+      const { accountId } = pick(world.reserved, hot)
       const seat = seats.get(accountId) as { pair: bigint; nonce: bigint }
       const stops = drawStops({ serverSeed, clientSeed: 'moonyetis', nonce: seat.nonce })
       const payout = evaluate({ stops, lines, stakePerLine })
@@ -158,7 +158,7 @@ async function naiveSpin(client: pg.PoolClient, account: number, serverSeed: str
   await client.query('COMMIT')
 }
 
-function pick(world: World, hot: boolean) {
-  const index = hot ? 0 : Math.floor(Math.random() * world.players.length)
-  return world.players[index] as World['players'][number]
+function pick(players: readonly BenchPlayer[], hot: boolean): BenchPlayer {
+  const index = hot ? 0 : Math.floor(Math.random() * players.length)
+  return players[index] as BenchPlayer
 }

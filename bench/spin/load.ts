@@ -5,16 +5,18 @@ export interface Window {
   p99Ms: number
 }
 
+export const warmSeconds = 1
+
 /**
- * A closed loop: each of `clients` callers sends its next spin when it has the answer of the last. The first half second
- * is warm-up and not counted.
+ * A closed loop: each of `clients` callers sends its next spin when it has the answer of the last. The first second is
+ * warm-up and not counted.
  */
 export async function closedLoop(o: {
   clients: number
   seconds: number
   spin: (client: number) => Promise<void>
 }): Promise<Window> {
-  const warmMs = 500
+  const warmMs = warmSeconds * 1000
   const startMs = performance.now() + warmMs
   const endMs = startMs + o.seconds * 1000
   const latencies: number[] = []

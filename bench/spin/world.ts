@@ -22,6 +22,8 @@ export interface World {
   keyHex: string
   gameVersionId: number
   players: BenchPlayer[]
+  /** Players of the bare function call, whose nonces nobody else moves. */
+  reserved: BenchPlayer[]
   close(): Promise<void>
 }
 
@@ -39,18 +41,20 @@ export async function openWorld(playerCount: number): Promise<World> {
     gameVersion,
     JSON.stringify(gameConfig),
   ])
-  const players: BenchPlayer[] = []
+  const opened: BenchPlayer[] = []
   const workers = Array.from({ length: 8 }, async () => {
-    while (players.length < playerCount) players.push(await openPlayer(app, keys))
+    while (opened.length < playerCount) opened.push(await openPlayer(app, keys))
   })
   await Promise.all(workers)
+  const reserved = opened.slice(0, playerCount / 10)
+  const players = opened.slice(reserved.length)
   await database.query('VACUUM ANALYZE')
   const close = async () => {
     await app.close()
     await database.close()
     await server.stop()
   }
-  return { server, database, app, keys, keyHex, gameVersionId: id, players, close }
+  return { server, database, app, keys, keyHex, gameVersionId: id, players, reserved, close }
 }
 
 async function openPlayer(app: Database, keys: SeedKeys): Promise<BenchPlayer> {
