@@ -90,18 +90,19 @@ async function playRound(options: ChaosOptions, round: Round): Promise<void> {
   const before = history.calls.length
   const table = { open: true }
   const playing = Promise.all(seats.map(seat => play(seat, table, history)))
-  // The moment is the test's own choice, so it is a delay by design.
-  await delay(random.whole(100, 700))
-  const killed = strikeAt(program, strike)
-  const recoveryMs = await recover(program, killed, {
-    client,
-    name: `newcomer ${round.number}`,
-    history,
-    seats,
-  })
-  await delay(random.whole(100, 300))
-  table.open = false
-  await playing
+  let recoveryMs: number
+  let also = ''
+  try {
+    // The moment is the test's own choice, so it is a delay by design.
+    await delay(random.whole(100, 700))
+    const killed = strikeAt(program, strike)
+    if (!killed.has('up') && random.chance(0.3)) also = await strikeAgain(program, random, killed)
+    recoveryMs = await recover(program, killed, { client, name: `newcomer ${round.number}`, history, seats })
+    await delay(random.whole(100, 300))
+  } finally {
+    table.open = false
+    await playing
+  }
   const unknown = history.unresolved()
   await resolve(unknown, seats, history)
   for (const { player, random: own } of seats) {
@@ -109,7 +110,7 @@ async function playRound(options: ChaosOptions, round: Round): Promise<void> {
     if (outcome.kind !== 'ok') throw new Error(`${player.name} cannot rotate: ${JSON.stringify(outcome)}`)
   }
   const books = await Promise.all(seats.map(({ player }) => player.books()))
-  say(summary(round, history.calls.slice(before), unknown.length, recoveryMs))
+  say(summary(round, also, history.calls.slice(before), unknown.length, recoveryMs))
   const violations = check(history, books)
   if (violations.length === 0) return
   const shown = violations.slice(0, 20).map(({ kind, client: who, detail }) => `${kind} ${who}: ${detail}`)
@@ -158,6 +159,16 @@ function strikeAt(program: Program, strike: Strike): Map<Target, number> {
   return killed
 }
 
+/** The recovery itself must survive a kill as well; what does not run at that moment cannot be hit. */
+async function strikeAgain(program: Program, random: Random, killed: Map<Target, number>): Promise<string> {
+  await delay(random.whole(50, 900))
+  const target = random.pick(['serve', 'postgres', 'supervise'] as const)
+  const pid = program.kill(target)
+  if (pid === undefined) return `, then ${target} (not running)`
+  killed.set(target, pid)
+  return `, then ${target}`
+}
+
 /** Starts again what nobody else would, and waits until every killed part is back and a newcomer can play. */
 async function recover(
   program: Program,
@@ -203,7 +214,13 @@ async function resolve(unknown: readonly Call[], seats: readonly Seat[], history
   }
 }
 
-function summary(round: Round, calls: readonly Call[], resolved: number, recoveryMs: number): string {
+function summary(
+  round: Round,
+  also: string,
+  calls: readonly Call[],
+  resolved: number,
+  recoveryMs: number,
+): string {
   const count = (kind: Call['outcome']['kind']) => calls.filter(call => call.outcome.kind === kind).length
   const causes = new Map<string, number>()
   for (const { outcome } of calls) {
@@ -211,7 +228,7 @@ function summary(round: Round, calls: readonly Call[], resolved: number, recover
   }
   const list = [...causes].map(([cause, times]) => `${cause} ${times}`).join(', ')
   return (
-    `round ${round.number}: killed ${round.strike.name}, back in ${(recoveryMs / 1000).toFixed(1)} s; ` +
+    `round ${round.number}: killed ${round.strike.name}${also}, back in ${(recoveryMs / 1000).toFixed(1)} s; ` +
     `${count('ok')} acknowledged, ${count('refused')} refused, ${count('unknown')} unknown ` +
     `(${list || 'none'}), ${resolved} resolved by asking again`
   )
