@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util'
 import { type Meter, processCpuUs, readMeter } from './spin/cost.ts'
 import { type Design, functionCall, naive, ours } from './spin/designs.ts'
 import { findWrk, type HttpServer, startServe, wrk } from './spin/http.ts'
-import { closedLoop, type Window, warmSeconds } from './spin/load.ts'
+import { closedLoop, type Window } from './spin/load.ts'
 import { findPgbench, initialisePgbench, pgbench, pgbenchVersion } from './spin/pgbench.ts'
 import { printReport, type Sample } from './spin/report.ts'
 import { openWorld, type World } from './spin/world.ts'
@@ -136,9 +136,8 @@ function nodeCpuUs(row: string, http: HttpServer | undefined): number {
   return user + system
 }
 
-// Per spin over the whole window, warm-up included on both sides of the division.
 function cost(before: Meter, after: Meter, nodeUs: number, window: Window) {
-  const spins = window.perSecond * (seconds + warmSeconds)
+  const spins = window.operations
   return {
     nodeUsPerSpin: nodeUs / spins,
     postgresUsPerSpin: (after.postgresCpuUs - before.postgresCpuUs) / spins,

@@ -45,9 +45,10 @@ export async function pgbench(
   ])
   const perSecond = Number(/^tps = ([\d.]+)/m.exec(stdout)?.[1])
   const averageMs = Number(/^latency average = ([\d.]+)/m.exec(stdout)?.[1])
+  const operations = Number(/^number of transactions actually processed: (\d+)/m.exec(stdout)?.[1])
   if (!Number.isFinite(perSecond)) throw new Error(`pgbench printed no tps:\n${stdout}`)
   // pgbench gives an average; its percentiles would need a log of every transaction.
-  return { perSecond, p50Ms: median([averageMs]), p99Ms: Number.NaN }
+  return { perSecond, p50Ms: median([averageMs]), p99Ms: Number.NaN, operations }
 }
 
 function target(world: World): string[] {
