@@ -47,13 +47,19 @@ declare module 'fastify' {
 }
 
 const tags = ['game']
+const keyHeader = {
+  'idempotency-key': Type.String({
+    minLength: 1,
+    maxLength: 255,
+    description:
+      'One fresh key per intended act, such as a UUID, and the same key when repeating it; quoted as in the IETF draft, or bare.',
+  }),
+}
 const needsSession = { 401: 'UNAUTHENTICATED: sign in first.' }
 const needsKey = {
   ...needsSession,
   422: 'IDEMPOTENCY_KEY_REUSED: the key was used before with another payload.',
 }
-const keyHeader =
-  'Needs the header Idempotency-Key: one fresh key per intended act, the same key when repeating it.'
 
 /** Everything under /api/game, and the leaderboard. */
 export const gameRoutes: RoutePlugin<GameRoutes> = async (app, game) => {
@@ -126,7 +132,8 @@ const playerRoutes: RoutePlugin<GameRoutes> = async (app, game) => {
     schema: {
       ...describe({
         summary: 'Spin the reels',
-        description: keyHeader,
+        session: 'player',
+        headers: keyHeader,
         tags,
         response: { 200: spinAnswerSchema },
         problems: { ...needsKey, 402: 'INSUFFICIENT_BALANCE: the balance does not cover the stake.' },
@@ -154,6 +161,7 @@ const playerRoutes: RoutePlugin<GameRoutes> = async (app, game) => {
       summary: 'The active and the next seed pair',
       tags,
       response: { 200: seedsSchema },
+      session: 'player',
       problems: needsSession,
     }),
     handler: ({ accountId }) => game.seeds.of(accountId),
@@ -162,7 +170,8 @@ const playerRoutes: RoutePlugin<GameRoutes> = async (app, game) => {
     schema: {
       ...describe({
         summary: 'Reveal the active server seed and start the next pair with your client seed',
-        description: keyHeader,
+        session: 'player',
+        headers: keyHeader,
         tags,
         response: { 200: rotatedSchema },
         problems: needsKey,
@@ -186,6 +195,7 @@ const playerRoutes: RoutePlugin<GameRoutes> = async (app, game) => {
         summary: 'Your rounds, newest first',
         tags,
         response: { 200: roundPageSchema },
+        session: 'player',
         problems: needsSession,
       }),
       querystring: Type.Object({
@@ -207,6 +217,7 @@ const playerRoutes: RoutePlugin<GameRoutes> = async (app, game) => {
         summary: 'One of your rounds',
         tags,
         response: { 200: roundSchema },
+        session: 'player',
         problems: { ...needsSession, 404: 'GAME_ROUND_UNKNOWN: you have no such round.' },
       }),
       params: Type.Object({ id: roundIdSchema('The id of a round.') }),

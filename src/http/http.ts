@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { AddressInfo } from 'node:net'
 import cookie from '@fastify/cookie'
 import fastify, { type FastifyReply, type FastifyRequest, LogController, type RouteOptions } from 'fastify'
-import type { Static, TSchema } from 'typebox'
+import Type, { type Static, type TSchema } from 'typebox'
 import { commonErrors, commonFailure, type ErrorRow } from '#lib/errors.ts'
 import type { Log } from '#lib/log.ts'
 import type { Metrics } from '#lib/metrics.ts'
@@ -17,6 +17,7 @@ import { createNotFoundHandler, RouteTable } from './not-found.ts'
 import { registerOpenApi } from './openapi.ts'
 import { probeRoutes } from './probes.ts'
 import { createErrorHandler, sendFailure, toFailure } from './problems.ts'
+import { describe } from './schemas.ts'
 import type { App, ReadyReport } from './types.ts'
 import { closeObjects, validatorCompiler } from './validation.ts'
 
@@ -222,7 +223,16 @@ function addMetricsRoute(
   metrics: Metrics,
   mayRead: NonNullable<HttpOptions['mayReadMetrics']>,
 ): void {
-  const schema = { summary: 'Metrics as Prometheus text', tags: ['probes'] }
+  const schema = describe({
+    summary: 'Metrics as Prometheus text',
+    tags: ['probes'],
+    session: 'operator',
+    response: { 200: Type.String({ description: 'The text format 0.0.4, one sample per line.' }) },
+    problems: {
+      401: 'UNAUTHENTICATED: an operator token is needed.',
+      403: 'FORBIDDEN: the token lacks role metrics.',
+    },
+  })
   app.get('/metrics', { schema }, async (request, reply) => {
     if (!(await mayRead(request))) throw commonFailure('UNAUTHENTICATED')
     return reply.type(metrics.contentType).send(await metrics.render())

@@ -12,6 +12,7 @@ export interface OpenApiOptions {
 
 /** GET /openapi.json (OpenAPI 3.1, from the route schemas) and GET /docs. Both are made once, when first asked for. */
 export async function registerOpenApi(app: App, options: OpenApiOptions): Promise<void> {
+  const cookiePrefix = options.publicUrl?.startsWith('https:') ? '__Host-' : ''
   await app.register(swagger, {
     openapi: {
       openapi: '3.1.0',
@@ -21,7 +22,20 @@ export async function registerOpenApi(app: App, options: OpenApiOptions): Promis
         description: 'Provably fair slots on Fractal Bitcoin. Amounts are digit strings of whole chips.',
       },
       ...(options.publicUrl === undefined ? {} : { servers: [{ url: options.publicUrl }] }),
-      components: { securitySchemes: { bearer: { type: 'http', scheme: 'bearer' } } },
+      components: {
+        securitySchemes: {
+          bearer: { type: 'http', scheme: 'bearer' },
+          playerCookie: { type: 'apiKey', in: 'cookie', name: `${cookiePrefix}moonyetis_session` },
+          operatorCookie: { type: 'apiKey', in: 'cookie', name: `${cookiePrefix}moonyetis_operator` },
+        },
+      },
+    },
+    // Headers that a route describes but reads itself: validating every header of every spin would cost more than it.
+    transform: ({ schema, url }) => {
+      const { describedHeaders, ...rest } = (schema ?? {}) as Record<string, unknown>
+      if (describedHeaders === undefined) return { schema: rest, url }
+      const required = Object.keys(describedHeaders as object)
+      return { schema: { ...rest, headers: { type: 'object', required, properties: describedHeaders } }, url }
     },
   })
   let json: string | undefined

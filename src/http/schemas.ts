@@ -13,6 +13,10 @@ export interface RouteDescription<Response extends Record<number, TSchema>> {
   description?: string
   tags?: readonly string[]
   response: Response
+  /** Whose session the route needs; described only, the route checks it itself. */
+  session?: 'player' | 'operator'
+  /** Request headers by lower-case name; described only, the route reads them itself. */
+  headers?: Record<string, TSchema>
   /** Further problem answers: status to what it means here, such as `{ 402: 'INSUFFICIENT_BALANCE' }`. */
   problems?: Record<number, string>
 }
@@ -30,6 +34,10 @@ export function describe<const Response extends Record<number, TSchema>>(route: 
     summary: route.summary,
     ...(route.description === undefined ? {} : { description: route.description }),
     tags: route.tags ?? ['api'],
+    ...(route.session === undefined
+      ? {}
+      : { security: [{ bearer: [] }, { [`${route.session}Cookie`]: [] }] }),
+    ...(route.headers === undefined ? {} : { describedHeaders: route.headers }),
     // The problem answers are left out of the type: handlers throw a Failure instead of sending one.
     response: { ...problemResponses, ...route.response } as Response,
   }

@@ -120,6 +120,7 @@ const sessionSchema = describe({
   description: 'The player of the session cookie or bearer token.',
   tags,
   response: { 200: Type.Object({ player: playerSchema, expiresAt: timeSchema }) },
+  session: 'player',
   problems: { 401: 'There is no such session (UNAUTHENTICATED).' },
 })
 
