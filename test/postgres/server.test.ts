@@ -90,6 +90,14 @@ test('the roles have their places and nobody else gets in', async t => {
     await assert.rejects(client.query('CREATE TEMP TABLE t ()'), { code: '42501' })
     await assert.rejects(client.query('CREATE ROLE r'), { code: '42501' })
   })
+  await withClient({ ...tcp, password: passwords.user }, async client => {
+    await assert.rejects(client.query('CREATE TEMP TABLE t ()'), { code: '42501' })
+    await assert.rejects(client.query('SELECT lo_create(0)'), { code: '42501' })
+    await assert.rejects(client.query('SELECT lo_from_bytea(0, $1)', [Buffer.from('x')]), { code: '42501' })
+    // Every settlement holds this one shared.
+    await assert.rejects(client.query('SELECT pg_advisory_lock(7236190)'), { code: '42501' })
+    await assert.rejects(client.query('SELECT pg_try_advisory_xact_lock(7236190)'), { code: '42501' })
+  })
   const dangerous = `SELECT rolname FROM pg_roles WHERE rolname LIKE 'moonyetis%' AND (rolsuper OR rolcreaterole OR rolcreatedb)`
   await withClient(node.connection(superuser), async client => {
     assert.deepEqual((await client.query(dangerous)).rows, [])

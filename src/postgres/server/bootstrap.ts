@@ -158,9 +158,9 @@ async function ensureDatabase(client: pg.Client): Promise<boolean> {
 
 /** One transaction, so that any one of its effects tells whether all are there. */
 async function closeDatabase(client: pg.Client): Promise<void> {
-  const { rows } = await client.query<{ open: boolean }>(
-    `SELECT has_database_privilege('public', current_database(), 'CONNECT') AS open`,
-  )
+  const { rows } = await client.query<{ open: boolean }>(`
+    SELECT has_database_privilege('public', current_database(), 'CONNECT')
+        OR has_function_privilege('public', 'pg_catalog.lo_create(oid)', 'EXECUTE') AS open`)
   if (rows[0]?.open) await client.query(databaseStatements)
 }
 
@@ -171,7 +171,17 @@ const databaseStatements = `
   ALTER SCHEMA public OWNER TO ${owner};
   REVOKE CREATE ON SCHEMA public FROM PUBLIC;
   REVOKE CONNECT ON DATABASE postgres FROM PUBLIC;
-  REVOKE CONNECT ON DATABASE template1 FROM PUBLIC`
+  REVOKE CONNECT ON DATABASE template1 FROM PUBLIC;
+  -- Who may only read may make no large object, and take no advisory lock: all play stands still behind one of them.
+  DO $$
+  DECLARE one regprocedure;
+  BEGIN
+    FOR one IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+                AND proname ~ '^(lo_creat|lo_create|lo_from_bytea|pg_(try_)?advisory_.*)$' LOOP
+      EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', one);
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO ${owner}', one);
+    END LOOP;
+  END $$`
 
 async function readIdentity(client: pg.Client): Promise<ServerIdentity> {
   const { rows } = await client.query<ServerIdentity>(`
