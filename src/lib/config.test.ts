@@ -117,6 +117,22 @@ test('environment names without a slice are left alone', () => {
   loadConfig(slices, { env: { MOONYETIS_HOME: '/x', MOONYETIS_REQUIRE_ALL: '1', OTHER__NAME: 'x' } })
 })
 
+test('a slip in an environment name without a slice is told, so that no start goes by a default instead', () => {
+  const installation = defineSlice({
+    name: 'installation',
+    env: { chain: 'MOONYETIS_CHAIN' },
+    schema: Type.Object({ chain: Type.String({ default: 'simulated', description: 'Chain.' }) }),
+  })
+  for (const [slip, meant] of [
+    ['MOONYETIS_CHIAN', 'MOONYETIS_CHAIN'],
+    ['MOONYETIS_HOEM', 'MOONYETIS_HOME'],
+    ['MOONYETIS_HTTP_PORT', 'MOONYETIS_HTTP__PORT'],
+  ] as const) {
+    const text = problemsOf(() => loadConfig([...slices, installation], { env: { [slip]: 'x' } }))
+    assert.ok(text.includes(`${slip} in the environment is not known (did you mean ${meant}?)`), text)
+  }
+})
+
 test('slices of other roles are known names whose values are not looked at', t => {
   const file = fileWith(t, '{"backup": {"walMode": "nonsense"}}')
   const env = { MOONYETIS_BACKUP__WAL_MODE: 'nonsense', MOONYETIS_BACKUP__PASSWORD_FILE: '/nowhere' }

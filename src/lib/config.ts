@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import type { Static, TObject, TSchema } from 'typebox'
 import Value from 'typebox/value'
 import { commonFailure } from './errors.ts'
-import { describeExpected, nearestHint, textToValue } from './schema-text.ts'
+import { describeExpected, isSlip, nearestHint, textToValue } from './schema-text.ts'
 
 /** One pillar's part of the configuration. Every property has a default (or is optional) and a description. */
 export interface Slice<T extends TObject = TObject> {
@@ -177,12 +177,21 @@ function fromEnvironment(
   }
   const names = known.map(key => key.environmentNames[0] as string)
   const secretFiles = known.filter(key => key.secret).map(key => `${key.environmentNames[0]}_FILE`)
+  const short = known.flatMap(key => key.environmentNames.slice(1))
+  const all = [...names, ...short, ...secretFiles, homeVariable]
   for (const name of Object.keys(env)) {
-    if (!/^MOONYETIS_[A-Z0-9_]*__/.test(name) || names.includes(name) || secretFiles.includes(name)) continue
-    problems.push(`${name} in the environment is not known${nearestHint(name, names)}`)
+    if (!name.startsWith('MOONYETIS_') || all.includes(name)) continue
+    if (/^MOONYETIS_[A-Z0-9_]*__/.test(name))
+      problems.push(`${name} in the environment is not known${nearestHint(name, names)}`)
+    // Other names with our prefix are somebody else's (orchestrators make some); a slip of the pen is ours.
+    else if (isSlip(name, all))
+      problems.push(`${name} in the environment is not known${nearestHint(name, all)}`)
   }
   return given
 }
+
+// Read before any configuration is: it tells where the configuration file is.
+const homeVariable = 'MOONYETIS_HOME'
 
 /** An empty variable counts as not set, as in `PORT= npm start`. */
 function environmentText(

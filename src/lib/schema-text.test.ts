@@ -49,4 +49,5 @@ test('the nearest name is offered only when it is near', () => {
   assert.equal(nearestHint('prot', ['port', 'host']), ' (did you mean port?)')
   assert.equal(nearestHint('completely-different', ['port']), '')
   assert.equal(nearestHint('x', []), '')
+  assert.equal(nearestHint('MOONYETIS_GAME__X', ['MOONYETIS_LOG__LEVEL']), '')
 })

@@ -41,8 +41,20 @@ export function describeExpected(schema: TSchema): string {
 export function nearestHint(name: string, names: readonly string[]): string {
   if (names.length === 0) return ''
   const best = closest(name, names)
-  // Beyond half of the letters a suggestion only confuses.
-  return distance(name, best) <= Math.max(2, name.length / 2) ? ` (did you mean ${best}?)` : ''
+  // Beyond half of the letters in doubt a suggestion only confuses; a common beginning is in no doubt.
+  const inDoubt = name.length - commonBeginning(name, best)
+  return distance(name, best) <= Math.max(2, inDoubt / 2) ? ` (did you mean ${best}?)` : ''
+}
+
+/** One or two letters away from a known name: MOONYETIS_CHIAN, or MOONYETIS_HTTP_PORT for MOONYETIS_HTTP__PORT. */
+export function isSlip(name: string, names: readonly string[]): boolean {
+  return names.length > 0 && distance(name, closest(name, names)) <= 2
+}
+
+function commonBeginning(a: string, b: string): number {
+  let length = 0
+  while (length < a.length && a[length] === b[length]) length++
+  return length
 }
 
 function convert(schema: AnySchema, text: string): unknown {
