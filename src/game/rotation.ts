@@ -5,6 +5,7 @@ import { Failure } from '#lib/errors.ts'
 import type { Channel } from '#postgres/client/channel.ts'
 import type { Database } from '#postgres/client/database.ts'
 import { databaseError } from '#postgres/client/errors.ts'
+import { isDistress, isPassing, isReadOnly } from '#postgres/client/sql-states.ts'
 import { hashServerSeed } from './draw.ts'
 import { gameError } from './errors.ts'
 import type { Seats } from './seats.ts'
@@ -50,9 +51,9 @@ export class Rotation {
         const body = await this.#attempt(request, offered)
         if (body !== undefined) return { body, replayed: !offered.some(hash => body.includes(hash)) }
       } catch (error) {
-        if (!(error instanceof Failure) || !error.code.startsWith('DATABASE_')) throw error
         // Repeating is safe: the key is looked up under the account's lock, after the old backend is gone.
-        unknown ||= error.code === 'DATABASE_OUTCOME_UNKNOWN'
+        if (!isTransient(error)) throw error
+        unknown ||= error instanceof Failure && error.code === 'DATABASE_OUTCOME_UNKNOWN'
         cause = error
         await new Promise(resolve => setTimeout(resolve, reconnectPauseMs))
       }
@@ -104,4 +105,10 @@ export class Rotation {
     if (!row) throw gameError('GAME_ACCOUNT_UNKNOWN', { accountId })
     return { pairId: row.seed_pair_id, serverSeed: this.#o.keys.open(row.sealed_seed, row.server_seed_hash) }
   }
+}
+
+// A server that is short of something may have it again in a moment; until the deadline it is asked again.
+function isTransient(error: unknown): boolean {
+  if (error instanceof Failure) return error.code.startsWith('DATABASE_')
+  return isPassing(error) || isReadOnly(error) || isDistress(error)
 }

@@ -6,6 +6,7 @@ import { Failure } from '#lib/errors.ts'
 import type { Log } from '#lib/log.ts'
 import type { Channel } from '#postgres/client/channel.ts'
 import { databaseError } from '#postgres/client/errors.ts'
+import { isDistress, isPassing, isPoison, isReadOnly } from '#postgres/client/sql-states.ts'
 import { gameError } from './errors.ts'
 import type { GameMetrics, SpinOutcome } from './metrics.ts'
 import { readStoredSpins, type StoredSpin } from './outcomes.ts'
@@ -338,29 +339,8 @@ function isUnknown(error: unknown): boolean {
   return error instanceof Failure && error.code === 'DATABASE_OUTCOME_UNKNOWN'
 }
 
-// A read-only server is one that is not the primary, or not yet.
 function isUnavailable(error: unknown): boolean {
-  return (error instanceof Failure && error.code === 'DATABASE_UNAVAILABLE') || sqlStateOf(error) === '25006'
-}
-
-// Serialization failure, deadlock, lock timeout, statement timeout: rolled back for certain, worth another try.
-function isPassing(error: unknown): boolean {
-  return ['40001', '40P01', '55P03', '57014'].includes(sqlStateOf(error))
-}
-
-// Data exceptions and constraint violations lie in one spin; everything else would meet each of them.
-function isPoison(error: unknown): boolean {
-  return /^2[23]/.test(sqlStateOf(error))
-}
-
-// The server is short of something (disk, memory, connections) or broken: nothing about these spins.
-function isDistress(error: unknown): boolean {
-  return /^(5[3458]|XX|F0)/.test(sqlStateOf(error))
-}
-
-function sqlStateOf(error: unknown): string {
-  const { code, severity } = error as { code?: string; severity?: string }
-  return severity === undefined ? '' : (code ?? '')
+  return (error instanceof Failure && error.code === 'DATABASE_UNAVAILABLE') || isReadOnly(error)
 }
 
 function pause(ms: number): Promise<void> {

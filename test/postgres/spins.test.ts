@@ -236,6 +236,28 @@ test('a rotation whose seat cannot be read again is still answered, as a first a
   settled(await table.spins.spin({ accountId, key: newKey(), ...bet }))
 })
 
+test('a rotation waits for a server that is short of something, and for a lock, and is done once', async t => {
+  const table = await openTable(t, database)
+  const accountId = await openAccount(database)
+  let failures = 0
+  const { query } = table.app
+  t.mock.method(table.app, 'query', (...given: Parameters<typeof query>) => {
+    const [text] = given
+    const code = ['53100', '40P01', '25006'][failures]
+    if (!/read_seat/.test(text) || code === undefined) return query.apply(table.app, given)
+    failures++
+    return database.query(`DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '${code}'; END $$`)
+  })
+  const key = newKey()
+  const rotated = await table.rotation.rotate({ accountId, key, clientSeed: 'mine' })
+  assert.equal(failures, 3)
+  assert.equal(rotated.replayed, false)
+  assert.deepEqual(await table.rotation.rotate({ accountId, key, clientSeed: 'mine' }), {
+    body: rotated.body,
+    replayed: true,
+  })
+})
+
 test('rotations of many players at once each take effect once', async t => {
   const table = await openTable(t, database)
   const accounts = await Promise.all(Array.from({ length: 8 }, () => openAccount(database)))
