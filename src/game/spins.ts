@@ -290,7 +290,9 @@ export class Spins {
     if (isPoison(error) && open.length > 1) return this.#settleHalves(open)
     this.#o.log.error({ err: error, spins: open.length }, 'spins could not be settled')
     const reason = isDistress(error) ? databaseError('DATABASE_UNAVAILABLE', { retryAfterSeconds: 5 }) : error
-    for (const job of open) this.#fail(job, reason)
+    // Of these, an earlier statement may stand: whatever keeps us from looking, they are told only that.
+    const unknown = databaseError('DATABASE_OUTCOME_UNKNOWN', { retryAfterSeconds: 5 }, { cause: error })
+    for (const job of open) this.#fail(job, job.outcomeUnknown ? unknown : reason)
     return []
   }
 

@@ -426,6 +426,20 @@ test('a server short of disk or memory answers 503 and settles again once it is 
   assert.equal((await roundsOf(accountId)).length, 3)
 })
 
+test('a spin whose commit is in doubt is told so, whatever fails when it is looked for', async t => {
+  const proxy = await openProxy(t, database.target('app'))
+  const table = await openTable(t, database, { channelTarget: proxy.target })
+  const accountId = await openAccount(database)
+  const key = newKey()
+  proxy.befall('unanswered', /settle_spin/)
+  await database.query('ALTER FUNCTION read_outcomes RENAME TO read_outcomes_away')
+  const end = table.spins.spin({ accountId, key, ...bet })
+  await assert.rejects(end, { code: 'DATABASE_OUTCOME_UNKNOWN', retryAfterSeconds: 5 })
+  await database.query('ALTER FUNCTION read_outcomes_away RENAME TO read_outcomes')
+  assert.equal(settled(await table.spins.spin({ accountId, key, ...bet })).replayed, true)
+  assert.equal((await roundsOf(accountId)).length, 1)
+})
+
 test('a spin waits for a database that is away, as long as its patience lasts', async t => {
   const proxy = await openProxy(t, database.target('app'))
   const table = await openTable(t, database, { channelTarget: proxy.target, spins: { patienceMs: 400 } })
