@@ -307,7 +307,10 @@ test('the API describes itself in OpenAPI 3.1 with its problems', async t => {
     spin,
     /"402":\{"description":"The balance is too small[^}]*"content":\{"application\/problem\+json"/,
   )
+  // Only what takes a body can find it too large, or of another type.
+  assert.match(spin, /"413":.*"415":/)
   assert.ok(document.paths['/api/rounds/{id}']?.get)
+  assert.doesNotMatch(JSON.stringify(document.paths['/api/rounds/{id}']), /"41[35]":/)
   assert.equal(document.paths['/docs'], undefined)
 })
 

@@ -1,7 +1,9 @@
 import swagger from '@fastify/swagger'
+import type { FastifySchema } from 'fastify'
 import type { ErrorRow } from '#lib/errors.ts'
 import { renderDocsPage } from './docs-page.ts'
 import { pageSecurityPolicy } from './headers.ts'
+import { problemResponse } from './schemas.ts'
 import { type App, sendJson } from './types.ts'
 
 export interface OpenApiOptions {
@@ -30,13 +32,7 @@ export async function registerOpenApi(app: App, options: OpenApiOptions): Promis
         },
       },
     },
-    // Headers that a route describes but reads itself: validating every header of every spin would cost more than it.
-    transform: ({ schema, url }) => {
-      const { describedHeaders, ...rest } = (schema ?? {}) as Record<string, unknown>
-      if (describedHeaders === undefined) return { schema: rest, url }
-      const required = Object.keys(describedHeaders as object)
-      return { schema: { ...rest, headers: { type: 'object', required, properties: describedHeaders } }, url }
-    },
+    transform: ({ schema, url }) => ({ schema: describedInFull(schema ?? {}), url }),
   })
   let json: string | undefined
   let page: ReturnType<typeof renderDocsPage> | undefined
@@ -53,4 +49,19 @@ export async function registerOpenApi(app: App, options: OpenApiOptions): Promis
       .type('text/html; charset=utf-8')
       .send(page.html)
   })
+}
+
+/** A route's schema with what is described only, and with what any route that takes a body may answer. */
+function describedInFull(schema: FastifySchema): Record<string, unknown> {
+  const { describedHeaders, ...rest } = { ...schema } as Record<string, unknown>
+  if (rest.body !== undefined) rest.response = { ...bodyProblems, ...(rest.response as object) }
+  if (describedHeaders === undefined) return rest
+  // Headers that a route reads itself: validating every header of every spin would cost more than it.
+  const required = Object.keys(describedHeaders as object)
+  return { ...rest, headers: { type: 'object', required, properties: describedHeaders } }
+}
+
+const bodyProblems = {
+  413: problemResponse('The body is too large (BODY_TOO_LARGE).'),
+  415: problemResponse('The body is not JSON by its content type (UNSUPPORTED_MEDIA_TYPE).'),
 }

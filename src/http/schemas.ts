@@ -51,6 +51,7 @@ export const chipsSchema = Type.String({
 
 export const timeSchema = Type.String({ format: 'date-time', description: 'RFC 3339, UTC.' })
 
-function problemResponse(description: string) {
+/** One problem answer, as OpenAPI describes it. */
+export function problemResponse(description: string) {
   return { description, content: { [problemMediaType]: { schema: problemSchema } } }
 }
