@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { EventEmitter, once } from 'node:events'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
@@ -45,6 +45,18 @@ test('a role that is killed comes back under its own name', async t => {
   assert.equal(role.restarts, 1)
   assert.equal(role.exits[0]?.signal, 'SIGKILL')
   assert.equal(readRecord(home, 'serve')?.pid, role.pid)
+})
+
+test('a role whose record cannot be written is stopped all the same', async t => {
+  const { role, home, lines } = newRole(t, `${waits} console.log('up', process.pid)`)
+  // As a full disk: the record's place cannot be taken.
+  mkdirSync(join(home.run, 'serve.pid.json', 'in the way'), { recursive: true })
+  role.start()
+  await once(lines, 'line')
+  const { pid } = role
+  rmSync(join(home.run, 'serve.pid.json'), { recursive: true })
+  await role.stop(10_000)
+  assert.throws(() => process.kill(pid as number, 0), { code: 'ESRCH' })
 })
 
 test('a role that drains is waited for, and does not come back', async t => {

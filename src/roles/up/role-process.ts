@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '#lib/clock.ts'
 import type { Home } from '#lib/home.ts'
 import type { Log } from '#lib/log.ts'
-import { type ProcessRecord, removeRecord, terminate, writeRecord } from '#lib/processes.ts'
+import { type ProcessRecord, processStartTime, removeRecord, terminate, writeRecord } from '#lib/processes.ts'
 import { nextRestart, noRestarts, type RestartPolicy } from '#lib/restarts.ts'
 import { LineSplitter } from './lines.ts'
 
@@ -135,12 +135,13 @@ export class RoleProcess {
   }
 }
 
-/** Undefined when it ended at once: there is nothing to stop then. */
+/** Undefined when it ended at once: there is nothing to stop then. What a full disk does not take is still known here. */
 function recorded(home: Home, name: string, pid: number | undefined): ProcessRecord | undefined {
   if (pid === undefined) return undefined
   try {
     return writeRecord(home, name, pid)
   } catch {
-    return undefined
+    const startTime = processStartTime(pid)
+    return startTime === undefined ? undefined : { pid, startTime, name }
   }
 }
