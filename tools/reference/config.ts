@@ -8,8 +8,8 @@ export function configPage(): string {
   const intro = `Order: defaults < \`<home>/config.json\` < environment < flags. The file is one object per slice: \`{"http": {"port": 8080}}\`.
 Every key also has an environment name of its own, built from slice and key (\`http.drainMs\` is
 \`${environmentName('http', 'drainMs')}\`); where a short name exists too, the long one wins. An unknown key or
-\`MOONYETIS_…__…\` name is refused with the nearest known one. A secret is masked in \`config print\`, and its
-environment names also work with \`_FILE\` at the end, naming a file that holds it.
+\`MOONYETIS_…__…\` name is refused with the nearest known one; so is a short name with a slip in it. A secret is
+masked in \`config print\`, and its environment names also work with \`_FILE\` at the end, naming a file that holds it.
 \`MOONYETIS_HOME\` names the home directory and is read before all of these.`
   return page('Configuration', intro, slices.map(sliceSection))
 }
