@@ -80,11 +80,13 @@ const durabilitySettings = {
   fsync: true,
   synchronous_commit: 'on',
   full_page_writes: true,
-  wal_compression: true,
-  // Long enough between checkpoints for full-page images to pay off, short enough to replay within seconds.
+  // After a checkpoint each page goes to the WAL whole at its first change. Compressing those images in the backends held
+  // every spin up for seconds (docs/decisions/0011); what is archived is compressed later, by somebody nobody waits for.
+  wal_compression: false,
+  // Rare checkpoints mean few full-page images; a crash replays at most max_wal_size.
   max_wal_size: '4GB',
   min_wal_size: '256MB',
-  checkpoint_timeout: '5min',
+  checkpoint_timeout: '15min',
   checkpoint_completion_target: 0.9,
   autovacuum: true,
 }
