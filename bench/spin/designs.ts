@@ -31,7 +31,7 @@ export async function ours(world: World): Promise<Design> {
   })
   await channel.connect()
   const seats = new Seats({ database: world.app, keys: world.keys })
-  for (const { accountId } of world.players) await seats.get(accountId)
+  for (const { accountId } of world.players.ours) await seats.get(accountId)
   const spins = new Spins({
     channel,
     seats,
@@ -42,7 +42,7 @@ export async function ours(world: World): Promise<Design> {
   })
   return {
     async spin(hot) {
-      const { accountId } = pick(world.players, hot)
+      const { accountId } = pick(world.players.ours, hot)
       const result = await spins.spin({ accountId, key: randomBytes(16), stakePerLine, lines })
       if (result.kind !== 'settled') throw new Error('a bench spin was refused')
     },
@@ -58,14 +58,14 @@ export async function functionCall(world: World): Promise<Design> {
   const client = new pg.Client({ ...world.database.target('app'), types: exactTypes })
   await client.connect()
   const seats = new Map<bigint, { pair: bigint; nonce: bigint }>()
-  for (const { accountId } of world.reserved) {
+  for (const { accountId } of world.players.function) {
     const { rows } = await client.query('SELECT seed_pair_id, next_nonce FROM read_seat($1)', [accountId])
     seats.set(accountId, { pair: rows[0].seed_pair_id, nonce: rows[0].next_nonce })
   }
   const serverSeed = randomBytes(32).toString('hex')
   return {
     async spin(hot) {
-      const { accountId } = pick(world.reserved, hot)
+      const { accountId } = pick(world.players.function, hot)
       const seat = seats.get(accountId) as { pair: bigint; nonce: bigint }
       const stops = drawStops({ serverSeed, clientSeed: 'moonyetis', nonce: seat.nonce })
       const payout = evaluate({ stops, lines, stakePerLine })

@@ -61,11 +61,11 @@ export async function wrk(
   program: string,
   world: World,
   server: HttpServer,
-  o: { connections: number; seconds: number; players: number },
+  o: { connections: number; seconds: number },
 ): Promise<Window & { errors: number }> {
   const directory = mkdtempSync(join(tmpdir(), 'moonyetis-wrk-'))
   const script = join(directory, 'spin.lua')
-  const tokens = world.players.slice(0, o.players).map(player => `"${player.token}"`)
+  const tokens = world.players.http.map(player => `"${player.token}"`)
   writeFileSync(script, lua(tokens))
   try {
     const { stdout } = await run(program, [

@@ -21,9 +21,9 @@ export interface World {
   /** Hex, for a server started as its own process. */
   keyHex: string
   gameVersionId: number
-  players: BenchPlayer[]
-  /** Players of the bare function call, whose nonces nobody else moves. */
-  reserved: BenchPlayer[]
+  /** Each design plays its own accounts: one that moves another's nonces makes it draw again. Equal in number, because
+   * fewer accounts mean fewer pages. */
+  players: Record<'ours' | 'function' | 'http', BenchPlayer[]>
   close(): Promise<void>
 }
 
@@ -46,15 +46,19 @@ export async function openWorld(playerCount: number): Promise<World> {
     while (opened.length < playerCount) opened.push(await openPlayer(app, keys))
   })
   await Promise.all(workers)
-  const reserved = opened.slice(0, playerCount / 10)
-  const players = opened.slice(reserved.length)
+  const third = Math.floor(opened.length / 3)
+  const players = {
+    ours: opened.slice(0, third),
+    function: opened.slice(third, 2 * third),
+    http: opened.slice(2 * third),
+  }
   await database.query('VACUUM ANALYZE')
   const close = async () => {
     await app.close()
     await database.close()
     await server.stop()
   }
-  return { server, database, app, keys, keyHex, gameVersionId: id, players, reserved, close }
+  return { server, database, app, keys, keyHex, gameVersionId: id, players, close }
 }
 
 async function openPlayer(app: Database, keys: SeedKeys): Promise<BenchPlayer> {
