@@ -192,7 +192,8 @@ export class Spins {
   ): void {
     const seat = (group[0] as SpinJob).seat
     if (outcome.kind === 'busy') {
-      to.again.push(...this.#countAttempt(group))
+      // Not an attempt: nothing was decided. Patience is what bounds it.
+      to.again.push(...group)
       return
     }
     if (outcome.kind === 'unknown_account') {

@@ -1,4 +1,3 @@
-import { readdirSync } from 'node:fs'
 import { callControl } from '#lib/control.ts'
 import { commonFailure } from '#lib/errors.ts'
 import type { Home } from '#lib/home.ts'
@@ -8,7 +7,9 @@ import {
   embeddedTarget,
   externalTargets,
 } from '#postgres/client/target.ts'
-import { socketDirectoryOf } from '#postgres/server/places.ts'
+import { lastPort } from '#postgres/server/data-directory.ts'
+import { dataDirectoryOf, socketDirectoryOf } from '#postgres/server/places.ts'
+import { roleError } from '../errors.ts'
 import type { SuperviseStatus } from '../supervise.ts'
 
 /** Where this role finds the database. @throws USAGE when the topology is external and DATABASE_URL names no host. */
@@ -22,7 +23,7 @@ export async function findDatabase(o: {
     const socketDirectory = socketDirectoryOf(o.home)
     return embeddedTarget({
       socketDirectory,
-      port: await embeddedPort(o.home, socketDirectory),
+      port: await embeddedPort(o.home),
       user: o.user,
     })
   }
@@ -35,13 +36,16 @@ export async function findDatabase(o: {
   return target
 }
 
-// supervise knows its port; when it is just away, the socket file of the running server tells.
-async function embeddedPort(home: Home, socketDirectory: string): Promise<number> {
+// supervise knows its port. While PostgreSQL or supervise is down, the port of the last start is the one that comes back.
+async function embeddedPort(home: Home): Promise<number> {
   const status = await callControl<SuperviseStatus>({
     path: home.socket('supervise'),
     route: '/status',
   }).catch(() => undefined)
-  if (status?.node.port) return status.node.port
-  const sockets = readdirSync(socketDirectory).flatMap(name => /^\.s\.PGSQL\.(\d+)$/.exec(name)?.[1] ?? [])
-  return Number(sockets[0] ?? 5432)
+  const port = status?.node.port ?? lastPort(dataDirectoryOf(home))
+  if (port === undefined)
+    throw roleError('ROLE_FAILED', { role: 'PostgreSQL', reason: neverStarted, log: home.logs })
+  return port
 }
+
+const neverStarted = 'it was never started on this home; `npm start` does'
