@@ -43,6 +43,11 @@ test('what is expected reads as the end of a sentence', () => {
   assert.equal(describeExpected(Type.Object({})), 'an object')
   const name = Type.String({ minLength: 1, maxLength: 64, pattern: '^[a-z]+$' })
   assert.equal(describeExpected(name), 'a text from 1 to 64 characters of the form ^[a-z]+$')
+  const described = Type.String({
+    pattern: '^[1-9][0-9]*$',
+    description: 'Chips as a digit string such as "10".',
+  })
+  assert.equal(describeExpected(described), 'a text: Chips as a digit string such as "10"')
 })
 
 test('the nearest name is offered only when it is near', () => {

@@ -17,6 +17,7 @@ interface AnySchema {
   pattern?: string
   format?: string
   unit?: string
+  description?: string
 }
 
 /**
@@ -124,7 +125,10 @@ function describe(schema: AnySchema): string {
 function describeText(schema: AnySchema): string {
   const length = range(schema.minLength, schema.maxLength, 'characters')
   const form = schema.pattern ?? schema.format
-  return form === undefined ? `a text${length}` : `a text${length} of the form ${form}`
+  if (form === undefined) return `a text${length}`
+  // What a person wrote about it says more than the expression that checks it.
+  const { description } = schema
+  return description ? `a text: ${description.replace(/\.$/, '')}` : `a text${length} of the form ${form}`
 }
 
 function oneOf(values: unknown[]): string {
