@@ -21,7 +21,7 @@ export const httpSlice = defineSlice({
       Type.String({
         pattern: '^https?://[A-Za-z0-9.:\\[\\]-]{1,255}$',
         description:
-          'Address that players type, without a path; sign-in domain and Secure cookies come from it.',
+          'Address that players type, such as https://play.example, without a path; sign-in domain and Secure cookies come from it.',
       }),
     ),
     trustedProxies: Type.Array(Type.String({ minLength: 1, maxLength: 64 }), {
