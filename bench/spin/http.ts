@@ -44,10 +44,14 @@ export async function startServe(world: World): Promise<HttpServer> {
       DATABASE_URL: `postgresql://${user}@${encodeURIComponent(host)}:${port}/${database}`,
     },
   })
+  // A bench that fails half way must not leave its server behind.
+  const killNow = () => child.kill('SIGKILL')
+  process.once('exit', killNow)
   const exited = new Promise<void>(resolve => child.once('exit', () => resolve()))
   const close = async () => {
     child.kill('SIGTERM')
     await exited
+    process.off('exit', killNow)
     rmSync(home, { recursive: true, force: true })
   }
   const listening = await firstMatch(child.stdout, /"port":(\d+),"msg":"listening"/)
