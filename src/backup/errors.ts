@@ -49,4 +49,12 @@ export const { rows: backupErrorRows, failure: backupError } = defineErrors({
     message: 'WAL is missing from {from} to {to} on timeline {timeline}.',
     hint: 'A new backup begins a whole chain again: `moonyetis backup full`.',
   },
+  BACKUP_SCHEDULE_INVALID: {
+    status: 500,
+    exit: 2,
+    retry: false,
+    title: 'The schedule cannot be read',
+    message: 'The schedule of {name}, {pattern} in {timezone}, cannot be read: {reason}.',
+    hint: 'Five fields as in crontab(5), such as `0 2 * * *`; the time zone is an IANA name, such as Europe/Madrid.',
+  },
 })
