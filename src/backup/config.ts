@@ -58,6 +58,12 @@ export const backupSlice = defineSlice({
       default: '0 2 * * *',
       description: 'Cron expression of the daily full backup, in the time zone of timezone; empty for none.',
     }),
+    firstAfterSeconds: Type.Integer({
+      default: 60,
+      minimum: 0,
+      maximum: 86400,
+      description: 'A database without any backup gets its first one this long after the start, in seconds.',
+    }),
     drillSchedule: Type.String({
       default: '0 4 * * 0',
       description: 'Cron expression of the restore drill; empty for none.',
