@@ -2,7 +2,7 @@ import type { Job } from './jobs/jobs.ts'
 import type { BackupKind, BackupMarker, DrillReport } from './model.ts'
 
 /** The answer of GET /status on run/archive.sock and of GET /api/monitoring/backups. LSNs are text, times RFC 3339. */
-export interface BackupStatus<Archiver = unknown> {
+export interface BackupStatus<Archiver extends object = object> {
   repository: string
   walMode: 'async' | 'sync'
   archiver: Archiver
