@@ -31,9 +31,12 @@ export const layout = {
   lock: (name: string, epoch: number) => `locks/${name}/${String(epoch).padStart(12, '0')}`,
   readers: 'readers/',
   reader: (id: string) => `readers/${id}`,
-  reports: (kind: 'drill' | 'verify') => `reports/${kind}/`,
-  report: (kind: 'drill' | 'verify', id: string) => `reports/${kind}/${id}`,
+  allReports: 'reports/',
+  reports: (kind: ReportKind) => `reports/${kind}/`,
+  report: (kind: ReportKind, id: string) => `reports/${kind}/${id}`,
 } as const
+
+export type ReportKind = 'drill' | 'verify' | 'removal'
 
 function hex8(value: number): string {
   return value.toString(16).toUpperCase().padStart(8, '0')

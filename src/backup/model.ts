@@ -40,6 +40,8 @@ export interface WalFacts {
 export interface HistoryFacts {
   systemIdentifier: string
   timeline: number
+  /** Of the history file, oldest first: each timeline ended at this LSN (text), and the next one began there. */
+  parents: { timeline: number; end: string }[]
 }
 
 /** A run of one tar archive of a base backup. */
@@ -157,6 +159,51 @@ export interface DrillReport {
   /** LSN text. */
   replayedTo?: string
   steps: DrillStep[]
+}
+
+/** What a check of the repository found, and what was there, so that the next check sees what has gone. */
+export interface VerifyReport {
+  format: typeof formatVersion
+  repositoryId: string
+  kind: 'verify'
+  id: string
+  startedAt: string
+  finishedAt: string
+  ok: boolean
+  /** sealed needs no key: hashes, signatures, continuity. opened decrypts everything. */
+  mode: 'sealed' | 'opened'
+  /** Backups of which every object was read, with all WAL they need. */
+  wholeBackups: string[]
+  /** How far the log of each timeline goes without a hole, LSN text. */
+  walThrough: { systemIdentifier: string; timeline: number; end: string }[]
+  faults: VerifyFault[]
+  objects: number
+  readBytes: number
+  megabytesPerSecond: number
+  /** Small objects that are written once and stay: key and hex SHA-256. */
+  inventory: [key: string, sha256: string][]
+}
+
+export interface VerifyFault {
+  object: string
+  problem: 'damaged' | 'missing' | 'unreadable'
+  reason: string
+}
+
+/** What pruning, or an operator, took out of the repository. */
+export interface RemovalReport {
+  format: typeof formatVersion
+  repositoryId: string
+  kind: 'removal'
+  id: string
+  at: string
+  by: string
+  reason: string
+  backups: string[]
+  /** Objects other than those of the backups above and WAL. */
+  objects: string[]
+  walRemoved: { systemIdentifier: string; before: string; segments: number }[]
+  freedBytes: number
 }
 
 export interface DrillStep {
