@@ -98,7 +98,7 @@ export const checks: readonly Check[] = [
     wrong: `
   SELECT a.id
   FROM accounts a
-  LEFT JOIN seed_pairs p ON p.account_id = a.id AND p.state <> 'revealed'
+  LEFT JOIN seed_pairs p ON p.account_id = a.id AND p.state IN ('active', 'next')
   GROUP BY a.id, a.seed_pair_id
   HAVING count(*) FILTER (WHERE p.state = 'active' AND p.id = a.seed_pair_id) <> 1
       OR count(*) FILTER (WHERE p.state = 'active') <> 1 OR count(*) FILTER (WHERE p.state = 'next') <> 1`,
@@ -111,7 +111,7 @@ export const checks: readonly Check[] = [
       wrong: `
   SELECT coalesce(p.id, r.seed_pair_id) AS id
   FROM (SELECT p.id, p.account_id,
-               CASE p.state WHEN 'active' THEN a.next_nonce WHEN 'revealed' THEN p.rounds ELSE 0 END AS allotted
+               CASE p.state WHEN 'active' THEN a.next_nonce WHEN 'next' THEN 0 ELSE p.rounds END AS allotted
         FROM seed_pairs p LEFT JOIN accounts a ON a.id = p.account_id) AS p
   FULL JOIN (
     SELECT seed_pair_id, count(*) AS played, count(DISTINCT nonce) AS nonces, min(nonce) AS first, max(nonce) AS last,
@@ -150,10 +150,10 @@ export const checks: readonly Check[] = [
     'commitments',
     'Each revealed server seed is the one whose hash was published before it was played.',
     {
-      rows: `SELECT count(*) FROM seed_pairs WHERE state = 'revealed'`,
+      rows: `SELECT count(*) FROM seed_pairs WHERE server_seed IS NOT NULL`,
       wrong: `
   SELECT id FROM seed_pairs
-  WHERE state = 'revealed'
+  WHERE (state = 'revealed' OR server_seed IS NOT NULL)
     AND encode(sha256(convert_to(server_seed, 'UTF8')), 'hex') IS DISTINCT FROM server_seed_hash`,
     },
   ),
@@ -164,6 +164,6 @@ export const revealedRounds = `SELECT r.id, p.server_seed, p.client_seed, r.nonc
   r.payout, v.hash AS version
 FROM seed_pairs p JOIN rounds r ON r.seed_pair_id = p.id AND r.account_id = p.account_id
 LEFT JOIN game_versions v ON v.id = r.game_version
-WHERE p.state = 'revealed'`
+WHERE p.server_seed IS NOT NULL`
 
-export const revealedCount = `SELECT coalesce(sum(rounds), 0)::bigint AS rounds FROM seed_pairs WHERE state = 'revealed'`
+export const revealedCount = `SELECT coalesce(sum(rounds), 0)::bigint AS rounds FROM seed_pairs WHERE server_seed IS NOT NULL`

@@ -14,6 +14,7 @@ import { type KeeperState, NodeKeeper } from '#postgres/server/keeper.ts'
 import { createNode, type PostgresNode } from '#postgres/server/node.ts'
 import { ensurePasswords } from '#postgres/server/passwords.ts'
 import { dataDirectoryOf, firstNode, logDirectoryOf, socketDirectoryOf } from '#postgres/server/places.ts'
+import { beginRecovery } from '#postgres/server/recovery.ts'
 
 export interface SuperviseConfig {
   bin?: string
@@ -68,6 +69,7 @@ export async function supervise(options: {
     prepare: async () => {
       identity = await bootstrapDatabase({ node, passwords: ensurePasswords(home), log })
       await migrateDatabase(node, options.programRoot, options.chain, log)
+      await beginRecovery({ node, log })
     },
   })
   // First of all: whoever listens here is the only one who may touch PostgreSQL.

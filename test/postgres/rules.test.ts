@@ -275,10 +275,15 @@ const appFunctions = [
   'expire_idempotency',
   'expire_sessions',
   'find_session',
+  'finish_recovery',
   'open_demo_player',
   'read_outcomes',
   'read_seat',
+  'read_seats_to_retire',
+  'read_unrevealed_seeds',
   'register_game_version',
+  'retire_seats',
+  'reveal_seeds',
   'roll_up_leaderboard',
   'rotate_seeds',
   'settle_spin',
@@ -290,6 +295,7 @@ test('rule 3: the application may call its functions and no other; people and ch
     ['moonyetis_app', appFunctions],
     ['moonyetis_monitor', []],
     ['moonyetis_user', []],
+    ['moonyetis_replication', ['write_canary']],
   ] as const) {
     const rows = await database.query<{ name: string }>(
       `SELECT p.proname AS name FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace

@@ -7,7 +7,7 @@ import { isConnectionTrouble } from './database.ts'
 import { databaseError } from './errors.ts'
 
 /** The schema versions that this program works with; `serve` refuses others. */
-export const schemaRange = { oldest: 7, newest: 7 } as const
+export const schemaRange = { oldest: 9, newest: 9 } as const
 
 export interface Migration {
   version: number

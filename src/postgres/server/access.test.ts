@@ -20,6 +20,12 @@ test('on the socket each role is known by its operating-system user', () => {
   for (const rule of rules.filter(one => one.startsWith('local'))) assert.match(rule, / peer map=moonyetis$/)
 })
 
+test('while a recovery is not begun the application finds no line, and nobody else is missed', () => {
+  const closed = renderAccess({ closed: true })
+  assert.ok(!closed.includes('moonyetis_app'))
+  assert.equal(closed, renderAccess().replace('moonyetis_app,', ''))
+})
+
 test('two operating-system users with one name are written once, quotes in a name are doubled', () => {
   const text = renderIdentities(['nobody', 'nobody', 'o"b'])
   assert.equal(text.match(/^moonyetis "nobody" moonyetis_app$/gm)?.length, 1)

@@ -16,16 +16,19 @@ const loopback = ['127.0.0.1/32', '::1/128']
 
 /**
  * pg_hba.conf: on the socket only our own operating-system users, as the roles of pg_ident.conf; on loopback only
- * people and replication, by password. Everything else finds no line and is refused.
+ * people and replication, by password. Everything else finds no line and is refused. `closed` keeps the application
+ * out: a restored database whose recovery was not begun would take spins that players have seen before.
  */
-export function renderAccess(): string {
+export function renderAccess(o: { closed?: boolean } = {}): string {
   const { owner, app, monitor, replication, user } = roleNames
+  const ours = [owner, ...(o.closed ? [] : [app]), monitor, replication].join(',')
   return [
     '# Written by MoonYetis at each start.',
     `local all ${superuserName} peer map=${mapName}`,
-    `local ${databaseName} ${owner},${app},${monitor} peer map=${mapName}`,
+    `local ${databaseName} ${ours} peer map=${mapName}`,
     `local replication ${superuserName},${replication} peer map=${mapName}`,
     ...loopback.map(address => `host ${databaseName} ${user} ${address} scram-sha-256`),
+    ...loopback.map(address => `host ${databaseName} ${replication} ${address} scram-sha-256`),
     ...loopback.map(address => `host replication ${replication} ${address} scram-sha-256`),
     '',
   ].join('\n')

@@ -57,7 +57,10 @@ export async function bootstrapDatabase(options: {
     })
     if (await ensureDatabase(client))
       log.info({ node: node.name, database: databaseName }, 'database created')
-    await withClient(node, databaseName, closeDatabase)
+    await withClient(node, databaseName, async inside => {
+      await closeDatabase(inside)
+      await letReplicationIn(inside)
+    })
     return readIdentity(client)
   })
 }
@@ -164,7 +167,19 @@ async function closeDatabase(client: pg.Client): Promise<void> {
   if (rows[0]?.open) await client.query(databaseStatements)
 }
 
-const { owner, app, monitor, user } = roleNames
+/** The WAL archive writes its canary and its restore points; grants on functions of pg_catalog are not in a migration. */
+async function letReplicationIn(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ missing: boolean }>(`
+    SELECT NOT has_database_privilege('${replication}', current_database(), 'CONNECT')
+        OR NOT has_function_privilege('${replication}', '${restorePoint}', 'EXECUTE') AS missing`)
+  if (!rows[0]?.missing) return
+  await client.query(`
+    GRANT CONNECT ON DATABASE ${databaseName} TO ${replication};
+    GRANT EXECUTE ON FUNCTION ${restorePoint} TO ${replication}`)
+}
+
+const restorePoint = 'pg_catalog.pg_create_restore_point(text)'
+const { owner, app, monitor, replication, user } = roleNames
 const databaseStatements = `
   REVOKE ALL ON DATABASE ${databaseName} FROM PUBLIC;
   GRANT CONNECT ON DATABASE ${databaseName} TO ${owner}, ${app}, ${monitor}, ${user};

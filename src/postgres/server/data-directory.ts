@@ -15,6 +15,7 @@ import { syncDirectory, writeDurably } from '#lib/home.ts'
 import { renderAccess, renderIdentities, superuserName } from './access.ts'
 import type { Binaries } from './binaries.ts'
 import { postgresServerError } from './errors.ts'
+import { readRecoveredFile } from './recovered-file.ts'
 import { rememberedPort } from './settings.ts'
 
 /** The unprivileged user that PostgreSQL runs as when this process is root. */
@@ -62,7 +63,7 @@ export function writeConfiguration(options: DataDirectoryOptions, settings: stri
   const { dataDirectory, runAs } = options
   const files = {
     [settingsFile]: settings,
-    'pg_hba.conf': renderAccess(),
+    'pg_hba.conf': renderAccess({ closed: readRecoveredFile(dataDirectory) !== undefined }),
     'pg_ident.conf': renderIdentities(osUsers(runAs)),
   }
   for (const [name, text] of Object.entries(files)) {
