@@ -1,0 +1,391 @@
+import { randomBytes } from 'node:crypto'
+import type { Clock } from '#lib/clock.ts'
+import { Failure } from '#lib/errors.ts'
+import { formatLsn, type Lsn, parseLsn, segmentName } from '#lib/lsn.ts'
+import type { SealPool } from '../envelope/pool.ts'
+import { layout } from '../layout.ts'
+import {
+  type BackupMarker,
+  formatVersion,
+  type ObjectFacts,
+  type SealedHeader,
+  type VerifyFault,
+  type VerifyReport,
+} from '../model.ts'
+import { latestReport, readReports } from '../reports.ts'
+import type { Repository } from '../repository.ts'
+import { reachOf } from './continuity.ts'
+import { changedSince, takeInventory } from './inventory.ts'
+import { listLog, type StoredLogObjects } from './stored-log.ts'
+
+export interface VerifyOptions {
+  repository: Repository
+  /** Only this backup and the log that it needs; the whole repository without it. */
+  id?: string
+  /** Decrypts everything with this pool; without it only what needs no key is checked. */
+  pool?: SealPool
+  /** Every object is read once in so many days, the ones that were never read always; 1 reads all. */
+  everyDays?: number
+  /** What this home knows of: the report it wrote last and the log that its archive has stored. */
+  known?: { lastReport?: string; walThrough?: VerifyReport['walThrough'] }
+  clock: Clock
+  signal?: AbortSignal
+  onProgress?: (progress: VerifyProgress) => void
+}
+
+export interface VerifyProgress {
+  phase: 'listing' | 'reading' | 'continuity'
+  objects: number
+  objectsTotal: number
+  readBytes: number
+}
+
+/** By system identifier. */
+type Logs = ReadonlyMap<string, StoredLogObjects>
+
+// Enough to hide the latency of a store, little enough for memory: objects are up to 64 MiB.
+const atOnce = 3
+
+/**
+ * Reads the repository again and tells every object that is not as it was written. Sealed: hashes, signatures, places,
+ * and the continuity of the log from every backup; that needs no key. Opened: everything is decrypted too.
+ * A report is returned, not thrown, however bad it is. @throws what the storage throws when it does not answer.
+ */
+export async function verify(options: VerifyOptions): Promise<VerifyReport> {
+  return new Verification(options).run()
+}
+
+class Verification {
+  readonly #o: VerifyOptions
+  readonly #startedAt: Date
+  readonly #startedMs: number
+  readonly #faults = new Map<string, VerifyFault>()
+  /** Data keys that objects name: each must be in the repository. */
+  readonly #dataKeys = new Map<string, string>()
+  readonly #walThrough: VerifyReport['walThrough'] = []
+  readonly #progress: VerifyProgress = { phase: 'listing', objects: 0, objectsTotal: 0, readBytes: 0 }
+
+  constructor(options: VerifyOptions) {
+    this.#o = options
+    this.#startedAt = options.clock.now()
+    this.#startedMs = options.clock.monotonicMs()
+  }
+
+  async run(): Promise<VerifyReport> {
+    const { repository, id } = this.#o
+    const reports = id === undefined ? await readReports<VerifyReport>(repository, 'verify', this.#blame) : []
+    const markers = await this.#markers()
+    const due = this.#dueReader(reports.flatMap(report => report.wholeBackups))
+    const logs = await this.#logs(markers)
+    const whole = await this.#readBackups(markers, due)
+    await this.#readLogs(logs, markers, due)
+    this.#checkReach(markers, logs)
+    await this.#checkDataKeys()
+    const inventory = id === undefined ? await this.#inventory(reports, logs) : []
+    return this.#report(
+      whole.filter(one => this.#isWhole(one)),
+      inventory,
+    )
+  }
+
+  /** Takes down a fault; the first thing said of an object stays. */
+  readonly #blame = (object: string, error: unknown): void => {
+    if (!(error instanceof Failure)) throw error
+    if (error.row.retry) throw error
+    const missing = ['BACKUP_OBJECT_MISSING', 'STORAGE_NOT_FOUND'].includes(error.code)
+    const reason = String(error.facts.reason ?? error.message)
+    this.#fault({
+      object,
+      problem: missing ? 'missing' : 'damaged',
+      reason: missing ? 'it is not there' : reason,
+    })
+  }
+
+  #fault(fault: VerifyFault): void {
+    if (!this.#faults.has(fault.object)) this.#faults.set(fault.object, fault)
+  }
+
+  async #markers(): Promise<BackupMarker[]> {
+    const { repository, id } = this.#o
+    if (id !== undefined) return [await repository.backup(id)]
+    return repository.backups({ onDamaged: this.#blame })
+  }
+
+  /** Which objects are read this time. Without a period all are. */
+  #dueReader(readBefore: readonly string[]): (backup: string | undefined, key: string) => boolean {
+    const { everyDays = 1 } = this.#o
+    const known = new Set(readBefore)
+    const day = Math.floor(this.#startedAt.getTime() / 86_400_000)
+    return (backup, key) => {
+      if (everyDays <= 1 || (backup !== undefined && !known.has(backup))) return true
+      return smallHash(key) % everyDays === day % everyDays
+    }
+  }
+
+  async #readBackups(
+    markers: readonly BackupMarker[],
+    due: (backup: string | undefined, key: string) => boolean,
+  ): Promise<BackupMarker[]> {
+    const work = markers.flatMap(marker =>
+      marker.objects.filter(object => due(marker.id, object.key)).map(object => ({ marker, object })),
+    )
+    const skipped = new Set(
+      markers.filter(marker => marker.objects.some(object => !due(marker.id, object.key))).map(one => one.id),
+    )
+    this.#progress.phase = 'reading'
+    this.#progress.objectsTotal += work.length
+    for (const marker of markers)
+      for (const key of marker.dataKeys) this.#dataKeys.set(key, layout.complete(marker.id))
+    await this.#each(work, ({ object }) => this.#readObject(object.key, object))
+    // What is not read this time still has to be there.
+    for (const marker of markers.filter(one => skipped.has(one.id))) await this.#checkPresence(marker)
+    return markers.filter(marker => !skipped.has(marker.id))
+  }
+
+  async #checkPresence(marker: BackupMarker): Promise<void> {
+    const { storage } = this.#o.repository
+    const present = new Map<string, number>()
+    for await (const { key, bytes } of storage.list(layout.backup(marker.id))) present.set(key, bytes)
+    for (const { key, bytes } of marker.objects) {
+      const found = present.get(key)
+      if (found === undefined) this.#fault({ object: key, problem: 'missing', reason: 'it is not there' })
+      else if (found !== bytes)
+        this.#fault({ object: key, problem: 'damaged', reason: `it has ${found} bytes, not ${bytes}` })
+    }
+  }
+
+  async #logs(markers: readonly BackupMarker[]): Promise<Logs> {
+    const { repository } = this.#o
+    const sizes = new Map<string, number>()
+    for (const { database } of markers)
+      if (database) sizes.set(database.systemIdentifier, database.segmentBytes)
+    // WAL without a backup is read too: its names tell nothing of its size of segments, so take the usual one.
+    if (this.#o.id === undefined)
+      for (const system of await repository.systems())
+        if (!sizes.has(system)) sizes.set(system, 16 * 1024 * 1024)
+    const logs = new Map<string, StoredLogObjects>()
+    for (const [system, size] of sizes) logs.set(system, await listLog(repository, system, size, this.#blame))
+    return logs
+  }
+
+  async #readLogs(
+    logs: Logs,
+    markers: readonly BackupMarker[],
+    due: (backup: string | undefined, key: string) => boolean,
+  ): Promise<void> {
+    const only = this.#o.id === undefined ? undefined : markers[0]?.database
+    const from = only ? parseLsn(only.start) : undefined
+    for (const log of logs.values()) {
+      const wanted = log.keys.filter(({ key, kind }) => {
+        if (kind !== 'segment') return true
+        if (from !== undefined && segmentBefore(key, from, log.segmentBytes)) return false
+        return due(undefined, key)
+      })
+      this.#progress.objectsTotal += wanted.length
+      await this.#each(wanted, ({ key, kind }) => this.#readObject(key, undefined, kind === 'tail'))
+    }
+  }
+
+  async #readObject(key: string, expect?: ObjectFacts, mayVanish = false): Promise<void> {
+    const { repository, pool } = this.#o
+    try {
+      const header = await this.#readSealed(key, expect)
+      this.#dataKeys.set(header.dataKey, key)
+      if (pool) await repository.dataKey(header.dataKey)
+    } catch (error) {
+      // A piece of the open segment goes when the whole segment has come.
+      if (mayVanish && error instanceof Failure && error.code === 'BACKUP_OBJECT_MISSING') return
+      this.#blame(key, error)
+    }
+    this.#progress.objects++
+    this.#o.onProgress?.({ ...this.#progress })
+  }
+
+  async #readSealed(key: string, expect: ObjectFacts | undefined): Promise<SealedHeader> {
+    const { repository, pool } = this.#o
+    const header = await repository.checkSealed(key, expect)
+    this.#progress.readBytes += expect?.bytes ?? (await repository.storage.head(key))?.bytes ?? 0
+    if (pool) await repository.readSealed(key, { pool, ...(expect ? { expect } : {}) })
+    return header
+  }
+
+  #checkReach(markers: readonly BackupMarker[], logs: Logs): void {
+    this.#progress.phase = 'continuity'
+    const furthest = new Map<string, Lsn>()
+    for (const { database } of markers) {
+      if (!database) continue
+      const log = logs.get(database.systemIdentifier)
+      const [start, stop] = [parseLsn(database.start), parseLsn(database.stop)]
+      if (!log || start === undefined || stop === undefined) continue
+      const { holes, timeline, through } = reachOf({ timeline: database.timeline, start, stop }, log)
+      for (const hole of holes) this.#missingLog(database.systemIdentifier, hole, log.segmentBytes)
+      const name = `${database.systemIdentifier} ${timeline}`
+      furthest.set(name, max(furthest.get(name) ?? 0n, through))
+    }
+    for (const [name, end] of furthest) {
+      const [systemIdentifier = '', timeline] = name.split(' ')
+      this.#walThrough.push({ systemIdentifier, timeline: Number(timeline), end: formatLsn(end) })
+    }
+    this.#compareReach(this.#o.known?.walThrough ?? [], logs, 'the archive of this home stored the log')
+  }
+
+  #missingLog(system: string, hole: { timeline: number; from: Lsn; to: Lsn }, segmentBytes: number): void {
+    const first = segmentName(hole.timeline, hole.from, segmentBytes)
+    const last = segmentName(hole.timeline, hole.to - 1n, segmentBytes)
+    const reason = first === last ? 'the log has a hole here' : `the log has a hole from here to ${last}`
+    this.#fault({ object: layout.segment(system, first), problem: 'missing', reason })
+  }
+
+  /** The end of the log has nothing behind it that would show a hole; what was seen before does. */
+  #compareReach(earlier: VerifyReport['walThrough'], logs: Logs, why: string): void {
+    for (const { systemIdentifier, timeline, end } of earlier) {
+      const log = logs.get(systemIdentifier)
+      const now = this.#walThrough.find(
+        one => one.systemIdentifier === systemIdentifier && one.timeline === timeline,
+      )
+      const [then, through] = [parseLsn(end), parseLsn(now?.end ?? '')]
+      if (!log || then === undefined || through === undefined || through >= then) continue
+      const object = layout.segment(systemIdentifier, segmentName(timeline, through, log.segmentBytes))
+      this.#fault({ object, problem: 'missing', reason: `${why} up to ${end}, now it ends at ${now?.end}` })
+    }
+  }
+
+  async #checkDataKeys(): Promise<void> {
+    const { repository } = this.#o
+    for (const [id, user] of this.#dataKeys) {
+      let found = 0
+      for await (const { key } of repository.storage.list(`${layout.dataKeys}${id}/`)) {
+        found++
+        const bytes = await this.#readSmall(key)
+        if (bytes && !bytes.subarray(0, 21).equals(ageHeader))
+          this.#fault({ object: key, problem: 'damaged', reason: 'it is not an age file' })
+      }
+      if (found === 0)
+        this.#fault({
+          object: `${layout.dataKeys}${id}/`,
+          problem: 'missing',
+          reason: `${user} needs this data key`,
+        })
+    }
+  }
+
+  async #inventory(reports: readonly VerifyReport[], logs: Logs): Promise<VerifyReport['inventory']> {
+    const { repository, known } = this.#o
+    const inventory = await takeInventory(repository, key => this.#readSigned(key))
+    const last = latestReport(reports)
+    if (known?.lastReport !== undefined && !inventory.some(([key]) => key === known.lastReport))
+      this.#fault({ object: known.lastReport, problem: 'missing', reason: 'this home wrote it' })
+    if (last) {
+      const removals = await this.#removalsSince(last.finishedAt)
+      for (const fault of changedSince(last, inventory, removals)) this.#fault(fault)
+      this.#compareReach(last.walThrough, logs, `the check of ${last.finishedAt} saw the log`)
+    }
+    return inventory
+  }
+
+  async #removalsSince(time: string) {
+    const all = await readReports<{ at: string; backups: string[]; objects: string[] }>(
+      this.#o.repository,
+      'removal',
+      this.#blame,
+    )
+    return all.filter(one => one.at >= time)
+  }
+
+  /** Reads a small object; the signed ones must carry their signature. */
+  async #readSigned(key: string): Promise<Buffer | undefined> {
+    const bytes = await this.#readSmall(key)
+    const signed = [layout.points, layout.pins, layout.allReports, layout.repository].some(one =>
+      key.startsWith(one),
+    )
+    if (bytes && signed) await this.#o.repository.readSigned(key).catch(error => this.#blame(key, error))
+    return bytes
+  }
+
+  async #readSmall(key: string): Promise<Buffer | undefined> {
+    try {
+      const bytes = await this.#o.repository.storage.get(key)
+      this.#progress.readBytes += bytes.length
+      return bytes
+    } catch (error) {
+      this.#blame(key, error)
+      return undefined
+    }
+  }
+
+  #isWhole(marker: BackupMarker): boolean {
+    const own = layout.backup(marker.id)
+    const start = parseLsn(marker.database?.start ?? '')
+    for (const object of this.#faults.keys()) {
+      if (object.startsWith(own) || marker.dataKeys.some(id => object.startsWith(`${layout.dataKeys}${id}/`)))
+        return false
+      const { database } = marker
+      const isOurLog =
+        database !== undefined &&
+        [layout.cluster(database.systemIdentifier), layout.tails(database.systemIdentifier)].some(one =>
+          object.startsWith(one),
+        )
+      // A fault in the log before the backup's beginning does not touch it.
+      if (isOurLog && !(start !== undefined && segmentBefore(object, start, database.segmentBytes)))
+        return false
+    }
+    return true
+  }
+
+  async #each<T>(work: readonly T[], act: (item: T) => Promise<void>): Promise<void> {
+    const queue = work.values()
+    const worker = async () => {
+      for (const item of queue) {
+        this.#o.signal?.throwIfAborted()
+        await act(item)
+      }
+    }
+    await Promise.all(Array.from({ length: atOnce }, worker))
+  }
+
+  #report(whole: readonly BackupMarker[], inventory: VerifyReport['inventory']): VerifyReport {
+    const { clock, pool, repository } = this.#o
+    const finishedAt = clock.now().toISOString()
+    const seconds = Math.max(0.001, (clock.monotonicMs() - this.#startedMs) / 1000)
+    const { objects, readBytes } = this.#progress
+    return {
+      format: formatVersion,
+      repositoryId: repository.id,
+      kind: 'verify',
+      id: `${this.#startedAt.toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '')}-${randomBytes(3).toString('hex')}`,
+      startedAt: this.#startedAt.toISOString(),
+      finishedAt,
+      ok: this.#faults.size === 0,
+      mode: pool ? 'opened' : 'sealed',
+      wholeBackups: whole.map(marker => marker.id),
+      walThrough: this.#walThrough,
+      faults: [...this.#faults.values()],
+      objects,
+      readBytes,
+      megabytesPerSecond: Math.round(readBytes / 10_000 / seconds) / 100,
+      inventory,
+    }
+  }
+}
+
+const ageHeader = Buffer.from('age-encryption.org/v1')
+
+function segmentBefore(key: string, lsn: Lsn, segmentBytes: number): boolean {
+  const name = /[0-9A-F]{24}/.exec(key)?.[0]
+  if (name === undefined) return false
+  const perLog = 0x1_0000_0000n / BigInt(segmentBytes)
+  const start =
+    (BigInt(`0x${name.slice(8, 16)}`) * perLog + BigInt(`0x${name.slice(16)}`)) * BigInt(segmentBytes)
+  return start + BigInt(segmentBytes) <= lsn
+}
+
+function max(a: Lsn, b: Lsn): Lsn {
+  return a > b ? a : b
+}
+
+/** Spreads keys over days; no secret depends on it (FNV-1a). */
+function smallHash(text: string): number {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0
+  return hash
+}
