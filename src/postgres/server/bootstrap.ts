@@ -34,7 +34,7 @@ export interface ServerIdentity {
 
 /**
  * Makes roles, passwords and the database what they should be; changes nothing that is right already, so it is cheap
- * at every start and safe to be killed in. Returns who the server is.
+ * at every start and safe to be killed in. Waits for no synchronous standby. Returns who the server is.
  */
 export async function bootstrapDatabase(options: {
   node: PostgresNode
@@ -205,12 +205,21 @@ async function readIdentity(client: pg.Client): Promise<ServerIdentity> {
   return rows[0] as ServerIdentity
 }
 
+/**
+ * Connection option of the sessions that prepare a database: their commits wait for the local disk alone. A synchronous
+ * set whose members are away must not keep the very program from starting that tells about it. It is safe, because what
+ * they write is made anew from program and home at each start until it is there, and because WAL is one stream: whatever
+ * is acknowledged later is acknowledged with everything before it.
+ */
+export const withoutWaiting = '-c synchronous_commit=local'
+
 async function withClient<T>(
   node: PostgresNode,
   database: string,
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
-  const client = new pg.Client(node.connection({ user: superuserName, database }))
+  const connection = node.connection({ user: superuserName, database })
+  const client = new pg.Client({ ...connection, options: withoutWaiting })
   // The query in flight rejects with the same cause; without a listener the event would end the process.
   client.on('error', () => {})
   await client.connect()

@@ -66,6 +66,14 @@ export const { rows: postgresServerErrors, failure: postgresServerError } = defi
     message: 'PostgreSQL on {dataDirectory} was not ready within {withinMs} ms (last: {reason}).',
     hint: 'After a crash it first replays its log; {logFile} shows how far it is.',
   },
+  POSTGRES_SETTING_NOT_TAKEN: {
+    status: 500,
+    exit: 1,
+    retry: true,
+    title: 'PostgreSQL did not take a setting',
+    message: "PostgreSQL on {dataDirectory} did not take {name} = '{wanted}' within {withinMs} ms: {reason}.",
+    hint: 'What ALTER SYSTEM has set wins over this program: `ALTER SYSTEM RESET {name}`, then it is taken.',
+  },
   POSTGRES_STUCK: {
     status: 500,
     exit: 1,

@@ -20,6 +20,7 @@ import {
   isPostmasterAlive,
   type Postmaster,
 } from './postmaster.ts'
+import { reloadSettings } from './reload.ts'
 import {
   defaultSharedBuffersMegabytes,
   loopbackAddresses,
@@ -56,6 +57,12 @@ export interface PostgresNode {
   stop(options: { mode: StopMode; withinMs: number }): Promise<StopOutcome>
   /** Calls `onExit` once when the running postmaster is gone. Returns the undo. */
   watch(onExit: (facts: ExitFacts) => void): () => void
+  /**
+   * Changes settings that need no restart, values as SHOW prints them: durable in moonyetis.conf, then read by the
+   * server. Resolves when its new sessions have them, so every process of it has been told. A node that is not running
+   * has them from its next start on. Throws POSTGRES_SETTING_NOT_TAKEN.
+   */
+  changeSettings(settings: Readonly<Record<string, string>>, withinMs: number): Promise<void>
   /** Parameters for a connection over the socket. */
   connection(options: { user: string; database: string }): pg.ClientConfig
 }
@@ -102,6 +109,7 @@ class LocalNode implements PostgresNode {
   readonly #options: NodeOptions
   #running: RunningNode | undefined
   #child: ChildProcess | undefined
+  #changed: Readonly<Record<string, string>> = {}
   // Where the server's log ended before this launch: what follows is about this launch.
   #markedLog = ''
   #markedBytes = 0
@@ -197,6 +205,16 @@ class LocalNode implements PostgresNode {
     return () => clearInterval(timer)
   }
 
+  async changeSettings(settings: Readonly<Record<string, string>>, withinMs: number): Promise<void> {
+    this.#changed = { ...this.#changed, ...settings }
+    const { running, dataDirectory } = this
+    if (!running) return
+    this.#writeConfiguration(running.port, loopbackAddresses())
+    const { clock } = this.#options
+    const connection = this.connection({ user: superuserName, database: 'postgres' })
+    await reloadSettings({ running, dataDirectory, connection, settings, withinMs, clock })
+  }
+
   connection(options: { user: string; database: string }): pg.ClientConfig {
     const { port, socketDirectory } = this.#running ?? this.#options
     const settings = { ssl: false, application_name: 'moonyetis', connectionTimeoutMillis: 5_000 }
@@ -246,20 +264,24 @@ class LocalNode implements PostgresNode {
         'PostgreSQL port was taken, another is used',
       )
     this.#makeDirectory(options.logDirectory)
-    writeConfiguration(
-      options,
-      renderSettings({
-        name: this.name,
-        port,
-        socketDirectory: options.socketDirectory,
-        listenAddresses,
-        logDirectory: options.logDirectory,
-        sharedBuffersMegabytes:
-          options.sharedBuffersMegabytes || defaultSharedBuffersMegabytes(usableMemoryBytes()),
-        ...(options.settings ? { extra: options.settings } : {}),
-      }),
-    )
+    this.#writeConfiguration(port, listenAddresses)
     return port
+  }
+
+  #writeConfiguration(port: number, listenAddresses: readonly string[]): void {
+    const options = this.#options
+    const settings = renderSettings({
+      name: this.name,
+      port,
+      socketDirectory: options.socketDirectory,
+      listenAddresses,
+      logDirectory: options.logDirectory,
+      sharedBuffersMegabytes:
+        options.sharedBuffersMegabytes || defaultSharedBuffersMegabytes(usableMemoryBytes()),
+      major: options.binaries.major,
+      extra: { ...options.settings, ...this.#changed },
+    })
+    writeConfiguration(options, settings)
   }
 
   #makeDirectory(path: string): void {

@@ -116,6 +116,11 @@ export function processesOn(dataDirectory: string): number[] {
   })
 }
 
+/** Those among them that send WAL to a receiver. */
+export function sendersOn(dataDirectory: string): number[] {
+  return processesOn(dataDirectory).filter(pid => /^postgres: .*\bwalsender\b/.test(titleOf(pid) ?? ''))
+}
+
 /** False when the process is gone. Signal 0 only asks. */
 export function sendSignal(pid: number, signal: NodeJS.Signals | 0): boolean {
   try {
@@ -150,6 +155,12 @@ function programOf(pid: number): string | undefined {
     return command === undefined ? undefined : basename(command.trim().split(':')[0] as string)
   }
   return unlessGone(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim())
+}
+
+/** What a PostgreSQL process calls itself: `postgres: node-a: walsender moonyetis_replication [local] streaming 0/3000000`. */
+function titleOf(pid: number): string | undefined {
+  if (process.platform !== 'linux') return listed('ps', ['-o', 'command=', '-p', String(pid)])[0]
+  return unlessGone(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim())
 }
 
 function workingDirectoryOf(pid: number): string | undefined {

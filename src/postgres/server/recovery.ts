@@ -3,6 +3,7 @@ import pg from 'pg'
 import { writeDurably } from '#lib/home.ts'
 import type { Log } from '#lib/log.ts'
 import { databaseName, renderAccess, roleNames, superuserName } from './access.ts'
+import { withoutWaiting } from './bootstrap.ts'
 import type { PostgresNode } from './node.ts'
 import { type RecoveredFacts, readRecoveredFile, removeRecoveredFile } from './recovered-file.ts'
 
@@ -46,7 +47,7 @@ async function query<T extends pg.QueryResultRow>(
   text: string,
   values: unknown[] = [],
 ): Promise<T[]> {
-  const client = new pg.Client(node.connection(as))
+  const client = new pg.Client({ ...node.connection(as), options: withoutWaiting })
   // The query in flight rejects with the same cause.
   client.on('error', () => {})
   await client.connect()

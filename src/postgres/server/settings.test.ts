@@ -14,6 +14,7 @@ const input: SettingsInput = {
   listenAddresses: ['127.0.0.1', '::1'],
   logDirectory: '/logs\\new',
   sharedBuffersMegabytes: 256,
+  major: 18,
 }
 
 test('durability is on in every configuration', () => {
@@ -38,6 +39,11 @@ test('quotes, commas and backslashes of paths are escaped as PostgreSQL reads th
   const text = renderSettings(input)
   assert.ok(text.includes(`unix_socket_directories = '"/home/o''neil/a ""b"", c"'`))
   assert.ok(text.includes(`log_directory = '/logs\\\\new'`))
+})
+
+test('an idle slot is kept where PostgreSQL could give it up, and older servers are not told what they do not know', () => {
+  assert.match(renderSettings(input), /^idle_replication_slot_timeout = 0$/m)
+  assert.doesNotMatch(renderSettings({ ...input, major: 17 }), /idle_replication_slot_timeout/)
 })
 
 test('extra settings win over the usual ones and appear once', () => {

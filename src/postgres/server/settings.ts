@@ -9,6 +9,8 @@ export interface SettingsInput {
   listenAddresses: readonly string[]
   logDirectory: string
   sharedBuffersMegabytes: number
+  /** Of the server, such as 18. */
+  major: number
   /** Wins over everything above it. */
   extra?: Readonly<Record<string, SettingValue>>
 }
@@ -53,7 +55,7 @@ function settingsFor(input: SettingsInput): Record<string, SettingValue> {
   return {
     ...connectionSettings(input),
     ...durabilitySettings,
-    ...replicationSettings,
+    ...replicationSettings(input),
     ...logSettings(input),
     ...limits,
   }
@@ -91,15 +93,23 @@ const durabilitySettings = {
   autovacuum: true,
 }
 
-const replicationSettings = {
-  wal_level: 'replica',
-  max_wal_senders: 10,
-  max_replication_slots: 10,
-  hot_standby: true,
-  // The default of 5 s is the promotion time whenever the WAL receiver died before the promotion was asked for.
-  wal_retrieve_retry_interval: '100ms',
-  wal_sender_timeout: '5s',
-  wal_receiver_timeout: '5s',
+function replicationSettings({ major }: SettingsInput): Record<string, SettingValue> {
+  return {
+    wal_level: 'replica',
+    max_wal_senders: 10,
+    max_replication_slots: 10,
+    hot_standby: true,
+    // The default of 5 s is the promotion time whenever the WAL receiver died before the promotion was asked for.
+    wal_retrieve_retry_interval: '100ms',
+    // Only for peers that vanished without a word. A receiver whose disk takes some seconds for one fsync on a busy machine
+    // must stay connected: cut off, it would come back later than it answers. That a connected one has stalled is seen by
+    // supervise at once, from commits that wait while its flushed position stands still.
+    wal_sender_timeout: '30s',
+    // A receiver asks for a sign of life at half of this, so it may be shorter than the sender's.
+    wal_receiver_timeout: '5s',
+    // How long an absent archive keeps its slot is a matter of bytes (max_slot_wal_keep_size), not of time.
+    ...(major >= 18 ? { idle_replication_slot_timeout: 0 } : {}),
+  }
 }
 
 const limits = {

@@ -8,6 +8,7 @@ import {
   findPostmaster,
   isPostmasterAlive,
   type Postmaster,
+  sendersOn,
   sendSignal,
 } from './postmaster.ts'
 
@@ -24,6 +25,8 @@ export interface StopOptions {
   clock: Clock
 }
 
+// A server that stops lets each WAL receiver have all of the WAL first, and would wait for one that hangs.
+const receiversWithinMs = 4_000
 const immediateWithinMs = 5_000
 const pollMs = 15
 
@@ -49,7 +52,7 @@ async function endPostmaster(postmaster: Postmaster, options: StopOptions): Prom
   const facts = { postmaster: postmaster.pid }
   if (mode === 'fast') {
     sendSignal(postmaster.pid, 'SIGINT')
-    if (await goneWithin(postmaster, withinMs, clock)) return 'stopped'
+    if (await stoppedFast(postmaster, options)) return 'stopped'
     log.warn({ ...facts, withinMs }, 'fast stop took too long, stopping immediately')
   }
   sendSignal(postmaster.pid, 'SIGQUIT')
@@ -57,6 +60,18 @@ async function endPostmaster(postmaster: Postmaster, options: StopOptions): Prom
   sendSignal(postmaster.pid, 'SIGKILL')
   log.error(facts, 'PostgreSQL did not stop and was killed')
   return 'killed'
+}
+
+async function stoppedFast(postmaster: Postmaster, options: StopOptions): Promise<boolean> {
+  const { dataDirectory, withinMs, clock, log } = options
+  const firstMs = Math.min(withinMs, receiversWithinMs)
+  if (await goneWithin(postmaster, firstMs, clock)) return true
+  if (withinMs === firstMs) return false
+  const senders = sendersOn(dataDirectory)
+  for (const pid of senders) sendSignal(pid, 'SIGTERM')
+  if (senders.length > 0)
+    log.warn({ senders: senders.length }, 'a WAL receiver did not take the last WAL in time and was let go')
+  return goneWithin(postmaster, withinMs - firstMs, clock)
 }
 
 async function goneWithin(postmaster: Postmaster, withinMs: number, clock: Clock): Promise<boolean> {
