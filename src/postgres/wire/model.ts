@@ -65,6 +65,14 @@ export interface WalSink {
   turn(): void | Promise<void>
 }
 
+export interface StreamOptions {
+  slot?: string
+  start: Lsn
+  timeline: number
+  /** A server that does not even answer questions for that long is given up; 30 s unless given. */
+  serverSilenceMs?: number
+}
+
 export interface TimelineEnd {
   nextTimeline: number
   switchLsn: Lsn
