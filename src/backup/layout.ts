@@ -3,15 +3,18 @@ import { timelineText } from '#lib/lsn.ts'
 /** Where things are in a repository. docs/backup-format.md names each of them. */
 export const layout = {
   repository: 'repository.json',
+  identities: 'identity/',
   identity: (fingerprint: string) => `identity/${fingerprint}.age`,
   dataKeys: 'keys/',
   dataKey: (id: string, recipient: string) => `keys/${id}/${recipient}.age`,
+  clusters: 'wal/',
   cluster: (system: string) => `wal/${system}/`,
   timeline: (system: string, timeline: number) => `wal/${system}/${timelineText(timeline)}/`,
   segment: (system: string, segment: string) =>
     `wal/${system}/${segment.slice(0, 8)}/${segment.slice(0, 16)}/${segment}`,
   histories: (system: string) => `wal/${system}/history/`,
   history: (system: string, timeline: number) => `wal/${system}/history/${timelineText(timeline)}`,
+  allTails: 'tail/',
   tails: (system: string, segment?: string) => (segment ? `tail/${system}/${segment}/` : `tail/${system}/`),
   /** Offsets in the segment, 8 hexadecimal digits each, so that a listing is in order. */
   tail: (system: string, segment: string, from: number, to: number) =>

@@ -4,6 +4,16 @@ export const formatVersion = 1
 
 export type BackupKind = 'full' | 'db' | 'files'
 
+/** `repository.json`: plain JSON, signed by the signer it names. */
+export interface RepositoryDescriptor {
+  format: typeof formatVersion
+  /** 32 hexadecimal characters. */
+  id: string
+  /** Ed25519 public key, 32 bytes, base64: signs every object. */
+  signer: string
+  createdAt: string
+}
+
 /** What the plaintext header of every sealed object says; all of it is authenticated by signature and by the data key. */
 export interface SealedHeader {
   format: typeof formatVersion

@@ -1,18 +1,46 @@
+import type { KeyObject } from 'node:crypto'
+import { type Clock, systemClock } from '#lib/clock.ts'
 import type { Home } from '#lib/home.ts'
 import type { Log } from '#lib/log.ts'
 import type { Storage } from '#storage/storage.ts'
-import type { SealPool } from './envelope/pool.ts'
+import { requireSound } from './envelope/damage.ts'
 import type { SealedWriter } from './envelope/writer.ts'
+import { backupError } from './errors.ts'
 import type { DataKey } from './keys/data-keys.ts'
-import type { KeyRing } from './keys/ring.ts'
-import type { BackupMarker, ObjectFacts, SealedFacts, SealedHeader, SealedKind } from './model.ts'
+import { recipientsOf } from './keys/recipients.ts'
+import { KeyRing } from './keys/ring.ts'
+import { signerKey, signerOf, signingKeyOf } from './keys/signing.ts'
+import { layout } from './layout.ts'
+import type { BackupMarker, ObjectFacts, RepositoryDescriptor, SealedHeader } from './model.ts'
+import {
+  markedBackups,
+  type SegmentObject,
+  segmentsOf,
+  systemsOf,
+  timelinesOf,
+} from './repository/catalog.ts'
+import { naming } from './repository/damage.ts'
+import { DataKeys } from './repository/data-keys.ts'
+import { ensureDescriptor, readDescriptor, type Trust, trustIn } from './repository/descriptor.ts'
+import {
+  type ReadOptions,
+  SealedObjects,
+  type SealOptions,
+  type WriteSealedOptions,
+} from './repository/sealed-objects.ts'
+import { decodeSigned, encodeSigned } from './repository/signed.ts'
+
+export type { SegmentObject } from './repository/catalog.ts'
+export type { Trust } from './repository/descriptor.ts'
+export type { ReadOptions, SealOptions, WriteSealedOptions } from './repository/sealed-objects.ts'
 
 export interface CreateOptions {
   storage: Storage
+  /** With backup_signing_key; see ensureBackupKeys. */
   home: Home
   /** Without it a ring of the home, with no identities. */
   ring?: KeyRing
-  log?: Log
+  clock?: Clock
 }
 
 export interface OpenOptions {
@@ -20,117 +48,204 @@ export interface OpenOptions {
   ring: KeyRing
   /** Given when the repository is this home's own: then it can be written. */
   home?: Home
+  /** From recoveryFrom(): who the recovery key says signs this repository. */
   trustedSigner?: string
   log: Log
 }
 
-/** Why the signer of a repository is believed. */
-export interface Trust {
-  by: 'home' | 'kit' | 'repository'
-  /** For people; set when nothing but the repository itself vouches for it. */
-  warning?: string
+interface Parts {
+  descriptor: RepositoryDescriptor
+  storage: Storage
+  ring: KeyRing
+  trust: Trust
+  home?: Home
+  signingKey?: KeyObject
 }
 
-export interface SealOptions {
-  object: string
-  kind: SealedKind
-  facts: SealedFacts
-  dataKey: DataKey
-  compression?: 'zstd' | 'none'
-  pool: SealPool
-}
-
-export interface SegmentObject {
-  segment: string
-  key: string
-  bytes: number
-}
-
+/**
+ * A backup repository: objects that are written once, sealed or signed, in a storage. Whatever is read was proven to be
+ * what the signer wrote to that place. Damage is told as BACKUP_OBJECT_DAMAGED or BACKUP_OBJECT_MISSING with the object
+ * in the facts; failures of the storage rise as they are. docs/backup-format.md describes every byte.
+ */
 export class Repository {
   readonly id: string
   readonly storage: Storage
   readonly ring: KeyRing
   readonly trust: Trust
+  /** Ed25519 public key, base64. */
+  readonly signer: string
+  readonly #home: Home | undefined
+  readonly #signer: KeyObject
+  readonly #signingKey: KeyObject | undefined
+  readonly #dataKeys: DataKeys
+  readonly #objects: SealedObjects
 
-  private constructor(o: { id: string; storage: Storage; ring: KeyRing; trust: Trust }) {
-    this.id = o.id
-    this.storage = o.storage
-    this.ring = o.ring
-    this.trust = o.trust
+  private constructor({ descriptor, storage, ring, trust, home, signingKey }: Parts) {
+    this.id = descriptor.id
+    this.signer = descriptor.signer
+    this.storage = storage
+    this.ring = ring
+    this.trust = trust
+    this.#home = home
+    this.#signingKey = signingKey
+    this.#signer = signerKey(descriptor.signer)
+    this.#dataKeys = new DataKeys({ storage, ring })
+    const place = { repositoryId: this.id, signer: this.#signer }
+    this.#objects = new SealedObjects({ ...place, storage, dataKeys: this.#dataKeys })
   }
 
-  static async create(_o: CreateOptions): Promise<Repository> {
-    throw new Error('being built')
+  /**
+   * Makes the repository where there is none, else opens it.
+   * @throws BACKUP_NOT_SET_UP without a signing key, REPOSITORY_FOREIGN when it is of another signer
+   */
+  static async create(o: CreateOptions): Promise<Repository> {
+    const { storage, home, ring = new KeyRing({ home }), clock = systemClock } = o
+    const signingKey = signingKeyOf(home)
+    if (!signingKey) throw backupError('BACKUP_NOT_SET_UP')
+    const descriptor = await ensureDescriptor(storage, signingKey, clock.now())
+    const { signer } = descriptor
+    const trust = trustIn({ signer, repository: storage.description, homeSigner: signerOf(signingKey) })
+    return new Repository({ descriptor, storage, ring, trust, home, signingKey })
   }
-  static async open(_o: OpenOptions): Promise<Repository> {
-    throw new Error('being built')
+
+  /**
+   * Opens what is there, for reading unless the home's key signs it.
+   * @throws REPOSITORY_NOT_FOUND; REPOSITORY_FOREIGN when it is signed by neither the home nor the trusted signer
+   */
+  static async open({ storage, ring, home, trustedSigner, log }: OpenOptions): Promise<Repository> {
+    const descriptor = await readDescriptor(storage)
+    const signingKey = home && signingKeyOf(home)
+    const trust = trustIn({
+      signer: descriptor.signer,
+      repository: storage.description,
+      ...(signingKey && { homeSigner: signerOf(signingKey) }),
+      ...(trustedSigner !== undefined && { trustedSigner }),
+    })
+    if (trust.warning !== undefined) log.warn({ signer: descriptor.signer }, trust.warning)
+    const own = trust.by === 'home' ? { home, signingKey } : {}
+    return new Repository({ descriptor, storage, ring, trust, ...own } as Parts)
   }
-  async newDataKey(): Promise<DataKey> {
-    throw new Error('being built')
-  }
-  async dataKey(_id: string): Promise<DataKey> {
-    throw new Error('being built')
-  }
-  seal(_o: SealOptions): SealedWriter {
-    throw new Error('being built')
-  }
-  async writeSealed(_o: {
-    object: string
-    kind: SealedKind
-    facts: SealedFacts
-    dataKey: DataKey
-    bytes: Uint8Array
-    compression?: 'zstd' | 'none'
-    pool?: SealPool
-  }): Promise<{ created: boolean; bytes: number; sha256: string }> {
-    throw new Error('being built')
-  }
-  async readSealed(
-    _object: string,
-    _o: { pool?: SealPool; expect?: ObjectFacts } = {},
-  ): Promise<{ header: SealedHeader; bytes: Buffer }> {
-    throw new Error('being built')
-  }
-  // biome-ignore lint/correctness/useYield: being built
-  async *frames(_object: string, _o: { pool: SealPool; expect?: ObjectFacts }): AsyncGenerator<Buffer> {
-    throw new Error('being built')
-  }
-  async inspect(_object: string): Promise<SealedHeader> {
-    throw new Error('being built')
-  }
-  async checkSealed(_object: string, _expect?: ObjectFacts): Promise<SealedHeader> {
-    throw new Error('being built')
-  }
-  async writeSigned(_key: string, _body: object, _o: { replace?: boolean } = {}): Promise<boolean> {
-    throw new Error('being built')
-  }
-  async readSigned<T>(_key: string): Promise<T> {
-    throw new Error('being built')
-  }
-  async backups(_o: { onDamaged?: (key: string, error: unknown) => void } = {}): Promise<BackupMarker[]> {
-    throw new Error('being built')
-  }
-  async backup(_id: string): Promise<BackupMarker> {
-    throw new Error('being built')
-  }
-  // biome-ignore lint/correctness/useYield: being built
-  async *segments(
-    _system: string,
-    _timeline: number,
-    _o: { after?: string } = {},
-  ): AsyncGenerator<SegmentObject> {
-    throw new Error('being built')
-  }
-  async timelines(_system: string): Promise<number[]> {
-    throw new Error('being built')
-  }
-  async history(_system: string, _timeline: number): Promise<Buffer | undefined> {
-    throw new Error('being built')
-  }
-  async systems(): Promise<string[]> {
-    throw new Error('being built')
-  }
+
+  /** The keys of the repository's owner, `age1...`; none when it is open for reading. */
   recipients(): string[] {
-    throw new Error('being built')
+    return this.#home ? recipientsOf(this.#home) : []
   }
+
+  /** A random key, stored for every recipient and remembered before it is returned. @throws BACKUP_NOT_SET_UP */
+  async newDataKey(): Promise<DataKey> {
+    this.#writingKey()
+    return this.#dataKeys.create(this.recipients())
+  }
+
+  /** @throws BACKUP_KEY_NEEDED */
+  dataKey(id: string): Promise<DataKey> {
+    return this.#dataKeys.get(id, `${layout.dataKeys}${id}`)
+  }
+
+  /** Begins an object of at most 64 MiB; what finish() gives is stored by the caller. */
+  seal(o: SealOptions): SealedWriter {
+    return this.#objects.seal(o, o.pool, this.#writingKey())
+  }
+
+  /**
+   * Seals and stores a whole object. `created` is false when one was there already: then that one stays, and `bytes`
+   * and `sha256` are of the one that was not stored.
+   */
+  writeSealed(o: WriteSealedOptions): Promise<{ created: boolean; bytes: number; sha256: string }> {
+    return this.#objects.write(o, this.#writingKey())
+  }
+
+  /** The whole content; every byte is proven before the first is returned. @throws BACKUP_KEY_NEEDED */
+  readSealed(object: string, o: ReadOptions = {}): Promise<{ header: SealedHeader; bytes: Buffer }> {
+    return this.#objects.read(object, o)
+  }
+
+  /** The content in the frames it was written in; the stored object is proven before the first. @throws BACKUP_KEY_NEEDED */
+  frames(object: string, o: ReadOptions & Required<Pick<ReadOptions, 'pool'>>): AsyncIterable<Buffer> {
+    return this.#objects.frames(object, o)
+  }
+
+  /** Only the header, not proven: for listings. */
+  inspect(object: string): Promise<SealedHeader> {
+    return this.#objects.inspect(object)
+  }
+
+  /** Reads the whole object and proves it without a secret: place, signature, every hash, and the facts if given. */
+  checkSealed(object: string, expect?: ObjectFacts): Promise<SealedHeader> {
+    return this.#objects.check(object, expect)
+  }
+
+  /** Plain JSON that the signature keeps in its place. False when one was there already and `replace` is not set. */
+  async writeSigned(key: string, body: object, o: { replace?: boolean } = {}): Promise<boolean> {
+    const bytes = encodeSigned({ repositoryId: this.id, key }, body, this.#writingKey())
+    if (!o.replace) return this.storage.putNew(key, [bytes])
+    await this.storage.put(key, [bytes])
+    return true
+  }
+
+  /** The shape is what the signer wrote under this key; the caller names it. */
+  readSigned<T>(key: string): Promise<T> {
+    return naming(key, async () => {
+      const place = { repositoryId: this.id, key }
+      return decodeSigned(await this.storage.get(key), place, this.#signer) as T
+    })
+  }
+
+  /** Every complete backup, oldest first. Without `onDamaged` markers that are not sound are left out silently. */
+  async backups(o: { onDamaged?: (key: string, error: unknown) => void } = {}): Promise<BackupMarker[]> {
+    const markers: BackupMarker[] = []
+    for (const id of await markedBackups(this.storage)) {
+      try {
+        markers.push(await this.backup(id))
+      } catch (error) {
+        const code = codeOf(error)
+        if (code === 'BACKUP_OBJECT_DAMAGED') o.onDamaged?.(layout.complete(id), error)
+        // Between listing and reading it may have been pruned.
+        else if (code !== 'BACKUP_NOT_FOUND' && code !== 'BACKUP_OBJECT_MISSING') throw error
+      }
+    }
+    return markers
+  }
+
+  /** @throws BACKUP_NOT_FOUND, BACKUP_OBJECT_DAMAGED */
+  async backup(id: string): Promise<BackupMarker> {
+    const key = layout.complete(id)
+    if (!backupIdPattern.test(id) || !(await this.storage.head(key)))
+      throw backupError('BACKUP_NOT_FOUND', { what: id, repository: this.storage.description })
+    const marker = await this.readSigned<BackupMarker>(key)
+    await naming(key, () => requireSound(marker.id === id, 'it is the marker of another backup'))
+    return marker
+  }
+
+  /** Whole segments in the order of the log; `after` is a segment name, exclusive. */
+  segments(system: string, timeline: number, o: { after?: string } = {}): AsyncIterable<SegmentObject> {
+    return segmentsOf(this.storage, { system, timeline, ...o })
+  }
+
+  /** Timelines that have a segment or a history, ascending. */
+  timelines(system: string): Promise<number[]> {
+    return timelinesOf(this.storage, system)
+  }
+
+  /** Text of the timeline's history file; undefined when there is none. */
+  async history(system: string, timeline: number): Promise<Buffer | undefined> {
+    const key = layout.history(system, timeline)
+    return (await this.storage.head(key)) ? (await this.readSealed(key)).bytes : undefined
+  }
+
+  /** System identifiers of the clusters whose log is here. */
+  systems(): Promise<string[]> {
+    return systemsOf(this.storage)
+  }
+
+  #writingKey(): KeyObject {
+    if (!this.#signingKey) throw backupError('REPOSITORY_READ_ONLY', { repository: this.storage.description })
+    return this.#signingKey
+  }
+}
+
+const backupIdPattern = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/
+
+function codeOf(error: unknown): unknown {
+  return (error as { code?: unknown } | null)?.code
 }
