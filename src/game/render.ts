@@ -20,6 +20,8 @@ export interface SpinRecord {
 export interface RoundRecord extends SpinRecord {
   version: string
   createdAt: Date
+  /** Once it is public: after a rotation, or when a recovery retired the pair. */
+  serverSeed?: string
 }
 
 /**
@@ -33,9 +35,11 @@ export function renderSpin(spin: SpinRecord): string {
 
 /** One entry of a player's history: the spin's round and what is needed to recompute it. */
 export function renderRound(round: RoundRecord): string {
+  const seed = round.serverSeed === undefined ? '' : `,"serverSeed":"${round.serverSeed}"`
   return (
     `{${roundMembers(round)},"stakePerLine":"${round.stakePerLine}","lines":${round.lines},` +
-    `"version":"${round.version}","createdAt":"${round.createdAt.toISOString()}","balanceAfter":"${round.balanceAfter}"}`
+    `"version":"${round.version}","createdAt":"${round.createdAt.toISOString()}",` +
+    `"balanceAfter":"${round.balanceAfter}"${seed}}`
   )
 }
 

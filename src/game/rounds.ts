@@ -6,6 +6,7 @@ interface RoundRow {
   id: bigint
   nonce: bigint
   server_seed_hash: string
+  server_seed: string | null
   client_seed: string
   stops: number
   lines: number
@@ -16,8 +17,8 @@ interface RoundRow {
   created_at: Date
 }
 
-const roundColumns = `r.id, r.nonce, p.server_seed_hash, p.client_seed, r.stops, r.lines, r.stake_per_line, r.payout,
-  r.balance_after, v.hash AS version, r.created_at`
+const roundColumns = `r.id, r.nonce, p.server_seed_hash, p.server_seed, p.client_seed, r.stops, r.lines, r.stake_per_line,
+  r.payout, r.balance_after, v.hash AS version, r.created_at`
 const roundTables = `rounds r JOIN seed_pairs p ON p.id = r.seed_pair_id JOIN game_versions v ON v.id = r.game_version`
 
 /** A player's own rounds, newest first. Bodies are JSON text. */
@@ -66,5 +67,6 @@ function render(row: RoundRow): string {
     balanceAfter: row.balance_after,
     version: row.version,
     createdAt: row.created_at,
+    ...(row.server_seed === null ? {} : { serverSeed: row.server_seed }),
   })
 }

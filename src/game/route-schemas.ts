@@ -52,6 +52,9 @@ export const roundSchema = Type.Object({
   }),
   createdAt: timeSchema,
   balanceAfter: chipsSchema,
+  serverSeed: Type.Optional(
+    Type.String({ description: 'Once it is public: after a rotation, or when the pair was retired.' }),
+  ),
 })
 
 export const roundPageSchema = Type.Object({
@@ -64,6 +67,21 @@ export const seedsSchema = Type.Object({
   nextServerSeedHash: hashSchema,
   clientSeed: clientSeedSchema,
   nonce: Type.Integer({ minimum: 0, description: 'The nonce of the next round.' }),
+})
+
+export const retiredSeedsSchema = Type.Object({
+  retired: Type.Array(
+    Type.Object({
+      serverSeedHash: hashSchema,
+      serverSeed: Type.Union([Type.String(), Type.Null()], {
+        description: 'null while the key that sealed it is missing.',
+      }),
+      clientSeed: Type.Union([clientSeedSchema, Type.Null()], {
+        description: 'null of a pair that was not active yet.',
+      }),
+      rounds: Type.Integer({ minimum: 0, description: 'Its rounds that came back with the restore.' }),
+    }),
+  ),
 })
 
 export const rotatedSchema = Type.Object({

@@ -12,6 +12,7 @@ import {
   gameConfigSchema,
   leaderboardSchema,
   linesSchema,
+  retiredSeedsSchema,
   rotatedSchema,
   roundPageSchema,
   roundSchema,
@@ -165,6 +166,18 @@ const playerRoutes: RoutePlugin<GameRoutes> = async (app, game) => {
       problems: needsSession,
     }),
     handler: ({ accountId }) => game.seeds.of(accountId),
+  })
+  app.get('/api/game/seeds/retired', {
+    schema: describe({
+      summary: 'Seed pairs that were taken out of play after a restore of the database',
+      description:
+        'After a restore no seed from before it is drawn from again. All of them are public, so that you can verify every round you have seen, also one that the restore did not bring back.',
+      tags,
+      response: { 200: retiredSeedsSchema },
+      session: 'player',
+      problems: needsSession,
+    }),
+    handler: async ({ accountId }) => ({ retired: await game.seeds.retired(accountId) }),
   })
   app.post('/api/game/seeds/rotate', {
     schema: {

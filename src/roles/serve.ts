@@ -4,6 +4,8 @@ import { Journal } from '#audit/journal.ts'
 import { auditMetrics } from '#audit/metrics.ts'
 import { gameSlice } from '#game/config.ts'
 import { hashServerSeed } from '#game/draw.ts'
+import { recompute } from '#game/recompute.ts'
+import { Retirement } from '#game/retirement.ts'
 import { gameRoutes } from '#game/routes.ts'
 import { newServerSeed } from '#game/seeds.ts'
 import { httpSlice } from '#http/config.ts'
@@ -16,6 +18,7 @@ import { Players } from '#identity/players.ts'
 import { identityRoutes } from '#identity/routes.ts'
 import { SessionListener } from '#identity/session-listener.ts'
 import { Sessions } from '#identity/sessions.ts'
+import { reconcile } from '#ledger/reconcile.ts'
 import { serveControl } from '#lib/control.ts'
 import { Lifecycle, onShutdown } from '#lib/lifecycle.ts'
 import { createLog, type Log } from '#lib/log.ts'
@@ -33,6 +36,7 @@ import { addChores } from './serve/chores.ts'
 import { findDatabase } from './serve/database-target.ts'
 import { openGame } from './serve/game.ts'
 import { Readiness } from './serve/readiness.ts'
+import { Recovery } from './serve/recovery.ts'
 import { openSeedKeys } from './serve/seed-keys.ts'
 import { mayReadMetrics, signedIn } from './serve/signed-in.ts'
 
@@ -91,7 +95,15 @@ export async function serve(context: Context): Promise<void> {
   )
 
   const keys = openSeedKeys(home)
-  const readiness = new Readiness({ database, chain, log })
+  // On a database of somebody else's there is one way in, which reads the books too.
+  const books = topology === 'embedded' ? { ...target, user: 'moonyetis_monitor' } : target
+  const recovery = new Recovery({
+    database,
+    retirement: new Retirement({ database, keys }),
+    reconcile: () => reconcile({ target: books, recompute }),
+    log,
+  })
+  const readiness = new Readiness({ database, chain, recovery, log })
   const game = await openGame({
     lifecycle,
     database,
@@ -149,6 +161,7 @@ export async function serve(context: Context): Promise<void> {
     ready: () => readiness.report(),
     mayReadMetrics: mayReadMetrics(doors, { ...values.http, ...values.installation }),
   })
+  http.app.addHook('onRequest', recovery.refuse)
   await http.app.register(identityRoutes, { sessions, players, operators, doors, config: values.identity })
   // Until there is a page to play on, a browser lands where the API is described.
   http.app.get('/', { schema: { hide: true } }, async (_request, reply) => reply.redirect('/docs', 302))

@@ -2,6 +2,7 @@ import pg from 'pg'
 import type { Log } from '#lib/log.ts'
 import { isConnectionTrouble } from './database.ts'
 import { databaseError } from './errors.ts'
+import { isRecovering } from './sql-states.ts'
 import { type DatabaseTarget, exactTypes } from './target.ts'
 
 export interface ChannelOptions {
@@ -52,7 +53,10 @@ export class Channel {
     }
   }
 
-  /** Callers take turns. @throws as told above, or DATABASE_UNAVAILABLE when nothing was sent. */
+  /**
+   * Callers take turns. @throws as told above, DATABASE_UNAVAILABLE when nothing was sent, DATABASE_RECOVERING when the
+   * database moves no chips yet.
+   */
   query(query: pg.QueryConfig): Promise<pg.QueryResult> {
     return this.#inTurn(() => this.#query(query))
   }
@@ -87,6 +91,8 @@ export class Channel {
     try {
       result = await withDeadline(client.query(query), this.#o.answerTimeoutMs)
     } catch (error) {
+      if (isRecovering(error))
+        throw databaseError('DATABASE_RECOVERING', { retryAfterSeconds: 2 }, { cause: error })
       if (isRolledBack(error)) throw error
       this.#lose()
       throw databaseError('DATABASE_OUTCOME_UNKNOWN', {}, { cause: error })

@@ -2,6 +2,7 @@ import pg from 'pg'
 import { Failure } from '#lib/errors.ts'
 import type { Log } from '#lib/log.ts'
 import { databaseError } from './errors.ts'
+import { isRecovering } from './sql-states.ts'
 import { type DatabaseTarget, exactTypes } from './target.ts'
 
 export interface DatabaseOptions {
@@ -20,7 +21,7 @@ export type Row = Record<string, unknown>
 
 /**
  * A pool for reads and for writes that are safe to repeat. Connection trouble becomes DATABASE_UNAVAILABLE (503,
- * retry); errors of the statement itself keep their SQLSTATE and rise as pg's DatabaseError.
+ * retry), a database that was just restored DATABASE_RECOVERING; errors of the statement itself keep their SQLSTATE and rise as pg's DatabaseError.
  */
 export class Database {
   readonly #pool: pg.Pool
@@ -99,6 +100,8 @@ export function isConnectionTrouble(error: unknown): boolean {
 }
 
 function asFailure(error: unknown): unknown {
+  if (isRecovering(error))
+    return databaseError('DATABASE_RECOVERING', { retryAfterSeconds: 2 }, { cause: error })
   if (!isConnectionTrouble(error)) return error
   return databaseError('DATABASE_UNAVAILABLE', { retryAfterSeconds: 1 }, { cause: error })
 }

@@ -17,6 +17,14 @@ export const { rows: databaseErrorRows, failure: databaseError } = defineErrors(
     message: 'The connection to the database was lost while it was working; the outcome is not known yet.',
     hint: 'Send the same request with the same Idempotency-Key again: it is never done twice.',
   },
+  DATABASE_RECOVERING: {
+    status: 503,
+    exit: 1,
+    retry: true,
+    title: 'The database was restored a moment ago',
+    message: 'The database was restored and is being made safe to play on; nothing was done.',
+    hint: 'Try again in {retryAfterSeconds} s; GET /readyz tells how far it is.',
+  },
   MIGRATION_INVALID: {
     status: 500,
     exit: 2,

@@ -21,6 +21,11 @@ export function isReadOnly(error: unknown): boolean {
   return sqlStateOf(error) === '25006'
 }
 
+/** A restored database moves no chips before its recovery is finished (migrations/0009_recoveries.sql). */
+export function isRecovering(error: unknown): boolean {
+  return sqlStateOf(error) === 'MY004'
+}
+
 function sqlStateOf(error: unknown): string {
   const { code, severity } = error as { code?: string; severity?: string }
   return severity === undefined ? '' : (code ?? '')
