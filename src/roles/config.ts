@@ -1,9 +1,11 @@
 import { join } from 'node:path'
+import { backupSlice } from '#backup/config.ts'
 import { gameSlice } from '#game/config.ts'
 import { httpSlice } from '#http/config.ts'
 import { identitySlice } from '#identity/config.ts'
 import { type Config, loadConfig, type Slice } from '#lib/config.ts'
 import { postgresServerSlice } from '#postgres/server/config.ts'
+import { replicationSlice } from '#replication/config.ts'
 import { installationSlice } from './installation-slice.ts'
 import { logSlice } from './log-slice.ts'
 import type { Context } from './program.ts'
@@ -16,6 +18,8 @@ export const slices: readonly Slice[] = [
   postgresServerSlice,
   identitySlice,
   gameSlice,
+  backupSlice,
+  replicationSlice,
 ]
 
 /**

@@ -35,8 +35,15 @@ export function statusText(status: Status): string {
     const { port, version, pid } = database.node
     lines.push(`database  ${database.state}: ${database.reason}`)
     if (port) lines.push(`          PostgreSQL ${version} on 127.0.0.1:${port}, pid ${pid}`)
+    if (database.synchronous) lines.push(`commits   ${commitsText(database.synchronous)}`)
   }
   return lines.join('\n')
+}
+
+function commitsText({ reason, outside }: NonNullable<SuperviseStatus['synchronous']>): string {
+  const total = `${outside.windows} windows, ${Math.round(outside.totalSeconds)} s in all`
+  if (outside.since) return `${reason}; not at recovery point zero since ${outside.since} (${total})`
+  return outside.windows > 0 ? `${reason}; was outside before: ${total}` : reason
 }
 
 async function ask<T>(path: string): Promise<T | null> {

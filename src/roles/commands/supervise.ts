@@ -10,7 +10,10 @@ export function addSupervise(add: AddVerb): void {
       const { logSlice } = await import('../log-slice.ts')
       const { postgresServerSlice } = await import('#postgres/server/config.ts')
       const { installationSlice } = await import('../installation-slice.ts')
-      const { values } = loadSlices([logSlice, postgresServerSlice, installationSlice], context)
+      const { replicationSlice } = await import('#replication/config.ts')
+      const { backupSlice } = await import('#backup/config.ts')
+      const slices = [logSlice, postgresServerSlice, installationSlice, replicationSlice, backupSlice]
+      const { values } = loadSlices(slices, context)
       if (values.postgres.topology === 'external') {
         const { commonFailure } = await import('#lib/errors.ts')
         throw commonFailure('REFUSED', {
@@ -22,6 +25,9 @@ export function addSupervise(add: AddVerb): void {
         home: context.openHome(),
         programRoot: context.programRoot,
         config: values.postgres,
+        replication: values.replication,
+        // Two values only: supervise itself knows nothing of backups.
+        archive: { walMode: values.backup.walMode, slotKeepMegabytes: values.backup.slotKeepMegabytes },
         logLevel: values.log.level,
         chain: values.installation.chain,
       })
