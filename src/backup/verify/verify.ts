@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '#lib/clock.ts'
 import { Failure } from '#lib/errors.ts'
-import { formatLsn, type Lsn, parseLsn, segmentName } from '#lib/lsn.ts'
+import { formatLsn, type Lsn, parseLsn, segmentName, segmentStart } from '#lib/lsn.ts'
 import type { SealPool } from '../envelope/pool.ts'
 import { layout } from '../layout.ts'
 import {
@@ -211,6 +211,7 @@ class Verification {
 
   #checkReach(markers: readonly BackupMarker[], logs: Logs): void {
     this.#progress.phase = 'continuity'
+    for (const [system, log] of logs) this.#checkHistories(system, log)
     const furthest = new Map<string, Lsn>()
     for (const { database } of markers) {
       if (!database) continue
@@ -229,6 +230,16 @@ class Verification {
     this.#compareReach(this.#o.known?.walThrough ?? [], logs, 'the archive of this home stored the log')
   }
 
+  /** Without its history nobody can tell from where a timeline goes on; only the first one has none. */
+  #checkHistories(system: string, log: StoredLogObjects): void {
+    for (const timeline of new Set([...log.segments.keys(), ...log.tails.keys()])) {
+      const hasLog = (log.segments.get(timeline)?.length ?? 0) + (log.tails.get(timeline)?.size ?? 0) > 0
+      if (timeline === 1 || !hasLog || log.parents.has(timeline)) continue
+      const object = layout.history(system, timeline)
+      this.#fault({ object, problem: 'missing', reason: `there is WAL of timeline ${timeline}` })
+    }
+  }
+
   #missingLog(system: string, hole: { timeline: number; from: Lsn; to: Lsn }, segmentBytes: number): void {
     const first = segmentName(hole.timeline, hole.from, segmentBytes)
     const last = segmentName(hole.timeline, hole.to - 1n, segmentBytes)
@@ -245,7 +256,12 @@ class Verification {
       )
       const [then, through] = [parseLsn(end), parseLsn(now?.end ?? '')]
       if (!log || then === undefined || through === undefined || through >= then) continue
-      const object = layout.segment(systemIdentifier, segmentName(timeline, through, log.segmentBytes))
+      const segment = segmentName(timeline, through, log.segmentBytes)
+      // An end inside a segment was known from pieces of it.
+      const whole = then - segmentStart(through, log.segmentBytes) >= BigInt(log.segmentBytes)
+      const object = whole
+        ? layout.segment(systemIdentifier, segment)
+        : layout.tails(systemIdentifier, segment)
       this.#fault({ object, problem: 'missing', reason: `${why} up to ${end}, now it ends at ${now?.end}` })
     }
   }
