@@ -61,11 +61,13 @@ const longestQueue = 4096
 export class SealPool implements FrameWorks {
   readonly threads: number
   readonly #threads: Thread[]
+  readonly #script: URL
   readonly #queue: Pending[] = []
   #nextId = 1
   #fault: Error | undefined
 
-  constructor(o: { threads?: number } = {}) {
+  constructor(o: { threads?: number /** For tests: what the threads run. */; script?: URL } = {}) {
+    this.#script = o.script ?? new URL('./worker.ts', import.meta.url)
     this.threads = o.threads ?? 2
     assert(this.threads >= 1 && this.threads <= 64, 'a pool has 1 to 64 threads')
     this.#threads = Array.from({ length: this.threads }, () => this.#start())
@@ -102,7 +104,7 @@ export class SealPool implements FrameWorks {
   }
 
   #start(): Thread {
-    const thread: Thread = { worker: new Worker(new URL('./worker.ts', import.meta.url)), running: new Map() }
+    const thread: Thread = { worker: new Worker(this.#script), running: new Map() }
     // An idle pool does not keep the process alive.
     thread.worker.unref()
     thread.worker.on('message', (answer: Answer) => this.#finish(thread, answer))
@@ -119,7 +121,13 @@ export class SealPool implements FrameWorks {
       const { job, id } = pending
       if (thread.running.size === 0) thread.worker.ref()
       thread.running.set(id, pending)
-      thread.worker.postMessage({ id, job }, [job.verb === 'seal' ? job.raw : job.stored])
+      try {
+        thread.worker.postMessage({ id, job }, [job.verb === 'seal' ? job.raw : job.stored])
+      } catch (error) {
+        // A buffer that was moved already is the fault of its caller alone.
+        thread.running.delete(id)
+        pending.reject(error)
+      }
     }
   }
 

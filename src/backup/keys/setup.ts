@@ -1,4 +1,5 @@
 import { type Clock, systemClock } from '#lib/clock.ts'
+import { commonFailure } from '#lib/errors.ts'
 import { ensureSecret, type Home, readSecret } from '#lib/home.ts'
 import type { Storage } from '#storage/storage.ts'
 import { backupError } from '../errors.ts'
@@ -64,10 +65,10 @@ export async function makeRecoveryKit(o: {
 }): Promise<RecoveryKit> {
   const { home, storage, chain, clock = systemClock } = o
   if (chain === 'simulated') ensureBackupKeys({ home, chain })
-  const identity = identityForKit(home)
+  const identity = identityForKit(home, chain)
   const recipient = recipientOf(identity) as string
   const fingerprint = fingerprintOf(recipient)
-  const passphrase = o.passphrase === undefined ? newPassphrase() : normalPassphrase(o.passphrase)
+  const passphrase = o.passphrase === undefined ? newPassphrase() : chosenPassphrase(o.passphrase)
   ensureSecret(home, signingKeyName, newSigningKey)
   const { id: repositoryId, signer } = await Repository.create({ storage, home, clock })
   const plain = identityText({ identity, repositoryId, signer, createdAt: clock.now() })
@@ -79,11 +80,21 @@ export async function makeRecoveryKit(o: {
   return { passphrase, recipient, fingerprint, signer, text: language => kitText(facts, language) }
 }
 
-function identityForKit(home: Home): string {
+// The locked identity lies in the repository, where whoever can read it may guess at leisure.
+const shortestPassphrase = 12
+
+function chosenPassphrase(typed: string): string {
+  const passphrase = normalPassphrase(typed)
+  if (passphrase.length >= shortestPassphrase) return passphrase
+  const reason = `The recovery passphrase has fewer than ${shortestPassphrase} characters.`
+  throw commonFailure('VALIDATION', { reason })
+}
+
+function identityForKit(home: Home, chain: Chain): string {
   const recipient = readSecret(home, recipientName)
+  if (recipient === undefined && chain === 'mainnet') return newAgeKeyPair().identity
   const kept = keptIdentity(home)
-  if (recipient === undefined) return kept ?? newAgeKeyPair().identity
-  if (kept === undefined || !recipient.includes(recipientOf(kept) as string)) throw kitExists(home)
+  if (kept === undefined || !recipient?.includes(recipientOf(kept) as string)) throw kitExists(home)
   return kept
 }
 
