@@ -1,10 +1,5 @@
-import { type Lsn, parseLsn } from '#lib/lsn.ts'
-
-/** A line of a history file: where the timeline was left. */
-interface Switch {
-  timeline: number
-  at: Lsn
-}
+import type { Lsn } from '#lib/lsn.ts'
+import { parseHistory } from '../archive/history.ts'
 
 /** What of a timeline belongs to the history of another: [from, until). */
 export interface Stretch {
@@ -21,11 +16,11 @@ export function pathTo(timeline: number, histories: ReadonlyMap<number, Buffer>)
   // Only a timeline that was branched off has a file.
   if (history === undefined) return timeline === 1 ? [{ timeline: 1, from: 0n }] : []
   const switches = parseHistory(history)
-  const starts = [0n, ...switches.map(one => one.at)]
+  const starts = [0n, ...switches.map(one => one.switchLsn)]
   const stretches: Stretch[] = switches.map((one, index) => ({
     timeline: one.timeline,
     from: starts[index] as Lsn,
-    until: one.at,
+    until: one.switchLsn,
   }))
   return [...stretches, { timeline, from: starts.at(-1) as Lsn }]
 }
@@ -34,14 +29,4 @@ export function pathTo(timeline: number, histories: ReadonlyMap<number, Buffer>)
 export function isOnPath(path: readonly Stretch[], timeline: number, lsn: Lsn): boolean {
   const stretch = path.find(one => one.timeline === timeline)
   return stretch !== undefined && lsn >= stretch.from && (stretch.until === undefined || lsn <= stretch.until)
-}
-
-/** timeline.c, readTimeLineHistory: `<timeline>\t<LSN>\t<reason>` lines, comments and empty lines between. */
-function parseHistory(text: Buffer): Switch[] {
-  return text
-    .toString('latin1')
-    .split('\n')
-    .map(line => /^\s*(\d+)\s+([0-9A-F]+\/[0-9A-F]+)/i.exec(line))
-    .filter(match => match !== null)
-    .map(match => ({ timeline: Number(match[1]), at: parseLsn(match[2] as string) as Lsn }))
 }
