@@ -58,9 +58,8 @@ export interface HistoryFacts {
 export interface PackFacts {
   backupId: string
   archive: string
-  /** Of the raw archive. */
+  /** Of its first byte in the raw archive. How many there are, its frames say. */
   offset: number
-  bytes: number
 }
 
 /** `backups/<id>/COMPLETE`: plain JSON, signed, the last object of a backup. Without it there is no backup. */

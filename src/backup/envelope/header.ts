@@ -25,7 +25,6 @@ const packFacts = Type.Object({
   backupId: Type.String({ pattern: '^[A-Za-z0-9._-]{1,128}$' }),
   archive: Type.String({ pattern: '^[A-Za-z0-9._-]{1,128}$' }),
   offset: count,
-  bytes: count,
 })
 const factsOf: Record<SealedKind, TSchema> = {
   wal: walFacts,
