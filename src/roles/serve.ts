@@ -2,6 +2,7 @@ import { join } from 'node:path'
 import { Copier } from '#audit/copier.ts'
 import { Journal } from '#audit/journal.ts'
 import { auditMetrics } from '#audit/metrics.ts'
+import { backupRoutes } from '#backup/routes.ts'
 import { gameSlice } from '#game/config.ts'
 import { hashServerSeed } from '#game/draw.ts'
 import { recompute } from '#game/recompute.ts'
@@ -32,6 +33,7 @@ import { installationSlice } from './installation-slice.ts'
 import { logSlice } from './log-slice.ts'
 import type { Context } from './program.ts'
 import { refuseUnsafeInstallation } from './safety.ts'
+import { backupDoor } from './serve/archive-role.ts'
 import { addChores } from './serve/chores.ts'
 import { findDatabase } from './serve/database-target.ts'
 import { openGame } from './serve/game.ts'
@@ -100,7 +102,7 @@ export async function serve(context: Context): Promise<void> {
   const recovery = new Recovery({
     database,
     retirement: new Retirement({ database, keys }),
-    reconcile: () => reconcile({ target: books, recompute }),
+    reconcile: onProgress => reconcile({ target: books, recompute, ...(onProgress ? { onProgress } : {}) }),
     log,
   })
   const readiness = new Readiness({ database, chain, recovery, log })
@@ -152,6 +154,7 @@ export async function serve(context: Context): Promise<void> {
     one => one.close(),
   )
 
+  const mayRead = mayReadMetrics(doors, { ...values.http, ...values.installation })
   const http = await createHttp({
     config: values.http,
     log,
@@ -159,12 +162,13 @@ export async function serve(context: Context): Promise<void> {
     version: context.version,
     errorRows,
     ready: () => readiness.report(),
-    mayReadMetrics: mayReadMetrics(doors, { ...values.http, ...values.installation }),
+    mayReadMetrics: mayRead,
   })
   http.app.addHook('onRequest', recovery.refuse)
   await http.app.register(identityRoutes, { sessions, players, operators, doors, config: values.identity })
   // Until there is a page to play on, a browser lands where the API is described.
   http.app.get('/', { schema: { hide: true } }, async (_request, reply) => reply.redirect('/docs', 302))
+  await http.app.register(backupRoutes, backupDoor({ home, doors, journal, mayRead }))
   await http.app.register(gameRoutes, { ...game, signedIn: signedIn(doors) })
   await lifecycle.open(
     'readiness',

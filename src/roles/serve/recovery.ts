@@ -1,6 +1,6 @@
 import type { onRequestHookHandler } from 'fastify'
 import type { Retirement } from '#game/retirement.ts'
-import type { Reconciliation } from '#ledger/reconcile.ts'
+import type { ReconcileOptions, Reconciliation } from '#ledger/reconcile.ts'
 import { commonFailure } from '#lib/errors.ts'
 import type { Log } from '#lib/log.ts'
 import type { Database } from '#postgres/client/database.ts'
@@ -9,7 +9,7 @@ export interface RecoveryOptions {
   database: Pick<Database, 'query' | 'one'>
   retirement: Pick<Retirement, 'retireAll' | 'revealLeft'>
   /** Reads the books; see ledger/reconcile.ts. */
-  reconcile: () => Promise<Reconciliation>
+  reconcile: (onProgress: ReconcileOptions['onProgress']) => Promise<Reconciliation>
   log: Log
 }
 
@@ -19,6 +19,7 @@ interface Unfinished {
   restored_to: string
 }
 
+const retiring = 'its seeds are being retired'
 // Reading all books takes as long as they are; somebody has to mend them first.
 const booksAgainMs = 60_000
 
@@ -31,8 +32,9 @@ export class Recovery {
   readonly #o: RecoveryOptions
   /** Why players have to wait; a server that has not looked yet knows no better than to let them. */
   #reason: string | undefined = 'The server is still starting.'
-  #doing = 'its seeds are being retired'
+  #doing = () => retiring
   #booksNotBeforeMs = 0
+  #triedToReveal = false
 
   constructor(options: RecoveryOptions) {
     this.#o = options
@@ -50,20 +52,22 @@ export class Recovery {
     )
     this.#reason =
       unfinished &&
-      `The database was restored (${unfinished.cause}: ${unfinished.restored_to}): ${this.#doing}.`
+      `The database was restored (${unfinished.cause}: ${unfinished.restored_to}): ${this.#doing()}.`
     return unfinished
   }
 
   /** Looks, and works off what it finds; resolves when it is done, must wait or was told to stop. */
   async attend(signal: AbortSignal): Promise<void> {
     const unfinished = await this.look()
+    // Once per start: a key that was missing comes back with a restart, since keys are read then.
+    if (!this.#triedToReveal) await this.#o.retirement.revealLeft()
+    this.#triedToReveal = true
     if (!unfinished || performance.now() < this.#booksNotBeforeMs) return
     this.#o.log.warn({ recovery: unfinished }, 'recovery after a restore goes on')
-    await this.#o.retirement.revealLeft()
     const retired = await this.#o.retirement.retireAll({
       signal,
       onProgress: ({ accounts }) => {
-        this.#doing = `its seeds are being retired, ${accounts} accounts so far`
+        this.#doing = () => `${retiring}, ${accounts} accounts so far`
       },
     })
     if (retired.unreadable > 0)
@@ -82,13 +86,20 @@ export class Recovery {
   }
 
   async #booksAreWhole(signal: AbortSignal): Promise<boolean> {
-    this.#doing = 'its books are being checked'
-    const books = await Promise.race([this.#o.reconcile(), aborted(signal)])
+    const startedMs = performance.now()
+    // With the time, so that whoever waits for us sees that we get on with it.
+    const onProgress = ({ check }: { check: string }) => {
+      this.#doing = () => {
+        const seconds = Math.round((performance.now() - startedMs) / 1000)
+        return `its books are being checked, ${check} after ${seconds} s`
+      }
+    }
+    const books = await Promise.race([this.#o.reconcile(onProgress), aborted(signal)])
     if (!books) return false
     if (books.clean) return true
     const wrong = books.checks.filter(check => check.mismatches > 0n)
-    const names = wrong.map(check => check.name)
-    this.#doing = `its books are not whole (${names.join(', ')}), see \`moonyetis reconcile\``
+    const names = wrong.map(check => check.name).join(', ')
+    this.#doing = () => `its books are not whole (${names}), see \`moonyetis reconcile\``
     this.#booksNotBeforeMs = performance.now() + booksAgainMs
     this.#o.log.error({ wrong }, 'the books of the restored database are not whole')
     return false
@@ -99,7 +110,7 @@ export class Recovery {
       unfinished.id,
       JSON.stringify({ accountsRetired: retired.accounts, seedsUnreadable: retired.unreadable }),
     ])
-    this.#doing = 'its seeds are being retired'
+    this.#doing = () => retiring
     if (done) this.#o.log.warn({ recovery: unfinished, ...retired }, 'recovery is finished: play goes on')
     await this.look()
   }

@@ -58,6 +58,20 @@ test('a role that never gets ready fails with the last reason', async () => {
   )
 })
 
+test('a role that says how far it is gets all the time it needs, one that stands still does not', async () => {
+  const clock = manualClock()
+  let looks = 0
+  const look = async () => {
+    clock.advance(600)
+    return `${Math.min(++looks, 9)} accounts done`
+  }
+  const options = { withinMs: 1000, signal: new AbortController().signal, clock, log: 'server.log', look }
+  await assert.rejects(
+    waitUntilReady({ name: 'serve', exits: [] }, { ...options, whileItGetsOn: true }),
+    /serve did not start: 9 accounts done/,
+  )
+})
+
 test('a stop ends the wait at once', async () => {
   const stop = new AbortController()
   const look = async () => {

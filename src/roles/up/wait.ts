@@ -5,6 +5,8 @@ import type { RoleExit } from './role-process.ts'
 
 export interface WaitOptions {
   withinMs: number
+  /** A reason that changes starts the time anew: the role gets on with something long, and says how far it is. */
+  whileItGetsOn?: boolean
   /** Ends the wait. */
   signal: AbortSignal
   clock: Clock
@@ -32,7 +34,7 @@ export async function waitUntilReady(
   options: WaitOptions,
 ): Promise<void> {
   const { clock, signal, log } = options
-  const untilMs = clock.monotonicMs() + options.withinMs
+  let untilMs = clock.monotonicMs() + options.withinMs
   let reason = 'it did not answer'
   for (;;) {
     signal.throwIfAborted()
@@ -41,6 +43,7 @@ export async function waitUntilReady(
     try {
       const looked = await options.look()
       if (looked === undefined) return
+      if (options.whileItGetsOn && looked !== reason) untilMs = clock.monotonicMs() + options.withinMs
       reason = looked
     } catch {
       // Not listening yet, or between two attempts to start.
