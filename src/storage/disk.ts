@@ -100,7 +100,8 @@ export class DiskStorage implements Storage {
     const path = this.#path(key)
     return this.#guard(key, async () => {
       options.signal?.throwIfAborted()
-      const file = await open(path, 'r')
+      const file = await open(path, 'r').catch(absent)
+      if (!file) throw storageError('STORAGE_NOT_FOUND', { key, storage: this.description })
       try {
         const stats = await file.stat()
         if (!stats.isFile()) throw storageError('STORAGE_NOT_FOUND', { key, storage: this.description })

@@ -22,13 +22,15 @@ export interface S3Options {
   /** False for a store that ignores conditions: putNew then looks first, which two writers at once can get wrong. */
   conditional: boolean
   patience?: Patience | undefined
+  /** How many objects a listing asks for at once; the store's own limit, 1000. */
+  keysPerPage?: number
   log: Log
 }
 
 interface Call {
   method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE'
-  /** Empty for the bucket. */
-  key: string
+  /** Without one it is about the bucket. */
+  key?: string
   query?: Record<string, string>
   headers?: Record<string, string>
   body?: Body
@@ -120,24 +122,24 @@ export class S3Storage implements Storage {
     options: { offset?: number; length?: number; signal?: AbortSignal } = {},
   ): Promise<Buffer> {
     const { offset = 0, length } = options
+    // A range has at least one byte.
     if (length === 0 && (await this.head(key))) return Buffer.alloc(0)
-    const ranged = offset > 0 || length !== undefined
     const answer = await this.#call({
       method: 'GET',
       key,
       signal: options.signal,
       expected: [404, 416],
       answerAtMost: Math.max(length ?? largestObjectBytes, documentBytes),
-      headers: ranged ? { range: `bytes=${offset}-${length === undefined ? '' : offset + length - 1}` } : {},
+      // Also for the whole: the answer to a range says how large the object is, and so shows what is missing.
+      headers: { range: `bytes=${offset}-${length === undefined ? '' : offset + length - 1}` },
     })
     if (answer.status === 404) throw this.#absent(answer, key)
     // Nothing is there from this offset on.
     if (answer.status === 416) return Buffer.alloc(0)
     // A store may answer a range with the whole object.
-    const whole = ranged && answer.status === 200
-    const body = whole ? answer.body.subarray(offset, length && offset + length) : answer.body
-    if (answer.status === 206) this.#checkRange(key, answer, offset, length)
-    return body
+    if (answer.status !== 206) return answer.body.subarray(offset, length && offset + length)
+    this.#checkRange(key, answer, offset, length)
+    return answer.body
   }
 
   async head(key: string): Promise<ObjectInfo | undefined> {
@@ -183,11 +185,11 @@ export class S3Storage implements Storage {
 
   async #page(prefix: string, after: string, continuation: string | undefined): Promise<ListingPage> {
     const from: Record<string, string> = {}
+    if (this.#o.keysPerPage) from['max-keys'] = String(this.#o.keysPerPage)
     if (continuation !== undefined) from['continuation-token'] = continuation
     else if (after !== '') from['start-after'] = this.#prefix + after
     const answer = await this.#call({
       method: 'GET',
-      key: '',
       query: { 'list-type': '2', 'encoding-type': 'url', prefix: this.#prefix + prefix, ...from },
       answerAtMost: documentBytes,
     })
@@ -221,7 +223,6 @@ export class S3Storage implements Storage {
     const document = Buffer.from(deletionDocument(keys.map(key => this.#prefix + key)))
     const answer = await this.#call({
       method: 'POST',
-      key: '',
       query: { delete: '' },
       body: await bodyOf([document]),
       headers: {
@@ -250,7 +251,7 @@ export class S3Storage implements Storage {
 
   /** Sends until there is an answer. @throws STORAGE_UNAVAILABLE, STORAGE_TIMEOUT, STORAGE_TRUNCATED, STORAGE_REFUSED, STORAGE_FULL */
   async #call(call: Call): Promise<S3Answer> {
-    if (call.key !== '') assertKey(call.key)
+    if (call.key !== undefined) assertKey(call.key)
     for (let attempt = 1; ; attempt++) {
       const { failure, again, askedSeconds, answer } = await this.#attempt(call)
       if (answer) return answer
@@ -279,18 +280,17 @@ export class S3Storage implements Storage {
       // A proxy may have given up on a store that goes on working.
       if (answer.status >= 500) call.onUnknown?.()
       const askedSeconds = Number(answer.headers['retry-after'] ?? 0) || 0
-      return { failure: this.#refused(refusal, call.key), again: refusal.again, askedSeconds }
+      return { failure: this.#refused(refusal, call.key ?? ''), again: refusal.again, askedSeconds }
     } catch (error) {
       if (!(error instanceof Trouble)) throw error
       if (!error.notSent) call.onUnknown?.()
-      return { failure: troubleFailure(error, call.method, this.#place(call.key)), again: true }
+      return { failure: troubleFailure(error, call.method, this.#place(call.key ?? '')), again: true }
     }
   }
 
   #url({ key, query }: Call): string {
-    const path = key === '' ? '' : `/${this.#prefix}${key}`
-    // Listings of a bucket need the slash after its name, or its host.
-    const url = `${this.#o.endpoint.base}${path || '/'}`
+    const path = key === undefined ? '' : `/${this.#prefix}${key}`
+    const url = `${this.#o.endpoint.base}${path}`
     return query ? `${url}?${new URLSearchParams(query)}` : url
   }
 
