@@ -1,0 +1,237 @@
+import { existsSync, readFileSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { Failure } from '#lib/errors.ts'
+import { writeDurably } from '#lib/home.ts'
+import type { Log } from '#lib/log.ts'
+import { formatLsn, historyName, type Lsn, parseSegmentName } from '#lib/lsn.ts'
+import type { SealPool } from '../envelope/pool.ts'
+import type { DataKey } from '../keys/data-keys.ts'
+import { layout } from '../layout.ts'
+import type { SealedFacts, SealedKind, WalFacts } from '../model.ts'
+import type { Repository } from '../repository.ts'
+import { archiveError } from './errors.ts'
+import { parseHistory } from './history.ts'
+import type { Position } from './position.ts'
+import type { Spool } from './spool.ts'
+import type { SpooledSegment } from './spool-directory.ts'
+
+/** Objects hold at most 64 MiB; what is read at once stays small. */
+const tailBytes = 16 * 1024 * 1024
+
+interface NewObject {
+  object: string
+  kind: SealedKind
+  facts: SealedFacts
+  bytes: Buffer
+}
+
+/** The archive's objects in the repository. Nothing is written twice: what is there already is compared. */
+export class ArchiveStore {
+  readonly #repository: Repository
+  readonly #pool: SealPool
+  readonly #spool: Spool
+  readonly #log: Log
+  #dataKey: DataKey | undefined
+  /** Timelines whose history is there. */
+  readonly #histories = new Set([1])
+  /** How far tails of a segment go without a hole, as offset. */
+  #tail = { segment: '', end: 0 }
+
+  constructor(o: { repository: Repository; pool: SealPool; spool: Spool; log: Log }) {
+    this.#repository = o.repository
+    this.#pool = o.pool
+    this.#spool = o.spool
+    this.#log = o.log
+  }
+
+  /** @throws ARCHIVE_WRONG_SYSTEM when the repository keeps another database's WAL */
+  async checkSystem(): Promise<void> {
+    const { systemIdentifier } = this.#spool
+    const other = (await this.#repository.systems()).find(system => system !== systemIdentifier)
+    if (other === undefined) return
+    const place = this.#repository.storage.description
+    throw archiveError('ARCHIVE_WRONG_SYSTEM', { systemIdentifier, place, other })
+  }
+
+  /** Where the whole segments of the repository end. */
+  async lastStored(): Promise<(Position & { end: Lsn }) | undefined> {
+    const { systemIdentifier, segmentBytes } = this.#spool
+    const timelines = await this.#repository.timelines(systemIdentifier)
+    for (const timeline of timelines.toSorted((a, b) => b - a)) {
+      let last: string | undefined
+      for await (const { segment } of this.#repository.segments(systemIdentifier, timeline)) last = segment
+      const parsed = last === undefined ? undefined : parseSegmentName(last, segmentBytes)
+      if (!parsed) continue
+      const end = parsed.start + BigInt(segmentBytes)
+      return { timeline, lsn: end, end }
+    }
+    return undefined
+  }
+
+  /** From the next object on, another data key. */
+  async rotateKey(): Promise<DataKey> {
+    const key = await this.#repository.newDataKey()
+    this.#dataKey = key
+    writeDurably(this.#keyPath, key.id)
+    return key
+  }
+
+  /** A whole segment, after the history of its timeline; its tails go. */
+  async putSegment(one: SpooledSegment): Promise<void> {
+    await this.#putHistory(one.timeline)
+    const { segmentBytes, systemIdentifier } = this.#spool
+    const bytes = await this.#spool.read(one, { from: 0, to: segmentBytes })
+    await this.#put(one, {
+      object: layout.segment(systemIdentifier, one.segment),
+      kind: 'wal',
+      facts: this.#facts(one, { from: 0, to: segmentBytes }),
+      bytes,
+    })
+    await this.#deleteTails(one.segment)
+  }
+
+  /** What of the segment no tail holds, up to the offset; answers whether there was anything. */
+  async putTail(one: SpooledSegment, to: number, o: { isClosed?: boolean } = {}): Promise<boolean> {
+    let from = await this.#tailEnd(one.segment)
+    if (from >= to) return false
+    await this.#putHistory(one.timeline)
+    while (from < to) {
+      const end = Math.min(to, from + tailBytes)
+      const range = { from, to: end }
+      const facts = this.#facts(one, range)
+      await this.#put(one, {
+        object: layout.tail(this.#spool.systemIdentifier, one.segment, from, end),
+        kind: 'wal-tail',
+        facts: o.isClosed && end === to ? { ...facts, closedBySwitch: true } : facts,
+        bytes: await this.#spool.read(one, range),
+      })
+      this.#tail = { segment: one.segment, end }
+      from = end
+    }
+    return true
+  }
+
+  /** How far the repository's tails of this segment go, as offset. */
+  async #tailEnd(segment: string): Promise<number> {
+    if (this.#tail.segment === segment) return this.#tail.end
+    let end = 0
+    for await (const { key } of this.#repository.storage.list(
+      layout.tails(this.#spool.systemIdentifier, segment),
+    )) {
+      const [, from = '', to = ''] = /([0-9A-F]{8})-([0-9A-F]{8})$/.exec(key) ?? []
+      if (Number.parseInt(from, 16) <= end) end = Math.max(end, Number.parseInt(to, 16))
+    }
+    this.#tail = { segment, end }
+    return end
+  }
+
+  async #deleteTails(segment: string): Promise<void> {
+    const keys: string[] = []
+    for await (const { key } of this.#repository.storage.list(
+      layout.tails(this.#spool.systemIdentifier, segment),
+    ))
+      keys.push(key)
+    if (keys.length > 0) await this.#repository.storage.delete(keys)
+  }
+
+  /** A restore could not choose the timeline without it. The receiver put the file there before any of its WAL. */
+  async #putHistory(timeline: number): Promise<void> {
+    if (this.#histories.has(timeline)) return
+    const { systemIdentifier } = this.#spool
+    const path = this.#spool.pathFor(historyName(timeline))
+    const bytes = await readFile(path)
+    const parents = parseHistory(bytes).map(one => ({
+      timeline: one.timeline,
+      end: formatLsn(one.switchLsn),
+    }))
+    await this.#put(
+      { segment: historyName(timeline) },
+      {
+        object: layout.history(systemIdentifier, timeline),
+        kind: 'history',
+        facts: { systemIdentifier, timeline, parents },
+        bytes,
+      },
+    )
+    this.#histories.add(timeline)
+  }
+
+  async #put(one: { segment: string }, o: NewObject): Promise<void> {
+    if (await this.#putNew(o)) return
+    const found = await this.#compare(o.object, o.bytes)
+    if (found === 'same') return
+    if (found === 'damaged') return this.#replace(o)
+    throw archiveError('ARCHIVE_SEGMENT_CONFLICT', {
+      file: this.#spool.pathFor(one.segment),
+      object: o.object,
+      reason: found.other,
+    })
+  }
+
+  /** False when there is one already. */
+  async #putNew(o: NewObject): Promise<boolean> {
+    const dataKey = await this.#currentKey()
+    const { created, bytes } = await this.#repository.writeSealed({ ...o, dataKey, pool: this.#pool })
+    if (!created) return false
+    // The spool's copy is freed next: a store that took only a part must not be believed.
+    const stored = await this.#repository.storage.head(o.object)
+    if (stored?.bytes !== bytes)
+      throw archiveError('ARCHIVE_STORED_SHORT', { object: o.object, bytes, stored: stored?.bytes ?? 0 })
+    return true
+  }
+
+  /** What is there was written by no one as it is; here is what belongs there. */
+  async #replace(o: NewObject): Promise<void> {
+    this.#log.warn({ object: o.object }, 'a damaged WAL object was replaced')
+    await this.#repository.storage.delete([o.object])
+    if (!(await this.#putNew(o)))
+      throw archiveError('ARCHIVE_STORED_SHORT', { object: o.object, bytes: o.bytes.length, stored: 0 })
+  }
+
+  async #compare(object: string, bytes: Buffer): Promise<'same' | 'damaged' | { other: string }> {
+    try {
+      const stored = await this.#repository.readSealed(object, { pool: this.#pool })
+      if (stored.bytes.equals(bytes)) return 'same'
+      if (stored.bytes.length !== bytes.length)
+        return { other: `${stored.bytes.length} bytes there, ${bytes.length} here` }
+      const first = stored.bytes.findIndex((byte, i) => byte !== bytes[i])
+      return { other: `the first other byte is at offset ${first}` }
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error
+      if (error.code === 'BACKUP_OBJECT_DAMAGED') return 'damaged'
+      if (error.code === 'BACKUP_KEY_NEEDED') return { other: error.message }
+      throw error
+    }
+  }
+
+  /** The key of the last run, when this repository has it wrapped: else nobody could open the object without this home. */
+  async #currentKey(): Promise<DataKey> {
+    this.#dataKey ??= await this.#lastKey()
+    return this.#dataKey
+  }
+
+  async #lastKey(): Promise<DataKey> {
+    const id = existsSync(this.#keyPath) ? readFileSync(this.#keyPath, 'utf8').trim() : ''
+    const known = id === '' ? undefined : this.#repository.ring.get(id)
+    if (known) {
+      for await (const _ of this.#repository.storage.list(`${layout.dataKeys}${id}/`)) return known
+    }
+    return this.rotateKey()
+  }
+
+  get #keyPath(): string {
+    return this.#spool.pathFor('data-key')
+  }
+
+  #facts(one: SpooledSegment, range: { from: number; to: number }): WalFacts {
+    const { systemIdentifier, segmentBytes } = this.#spool
+    return {
+      systemIdentifier,
+      timeline: one.timeline,
+      segment: one.segment,
+      segmentBytes,
+      start: formatLsn(one.start + BigInt(range.from)),
+      end: formatLsn(one.start + BigInt(range.to)),
+    }
+  }
+}
