@@ -158,7 +158,8 @@ export class WalRecordReader {
       this.#beginRecord(start + BigInt(at), bytes)
       at = this.#left > 0 ? this.#readRecord(page, start, at) : undefined
     }
-    if (at !== undefined && at < page.length) this.#readPadding(page.subarray(at), start + BigInt(at))
+    // Less than a length at the very end of what was pushed says nothing.
+    if (at !== undefined && at + 4 <= page.length) this.#readPadding(page.subarray(at), start + BigInt(at))
   }
 
   #beginRecord(at: Lsn, bytes: number): void {
