@@ -4,7 +4,7 @@ import { Decrypter, Encrypter } from 'age-encryption'
 // the library can repeat what it was given.
 
 /** 2^18 as age does: about a second and 256 MiB for each guess. */
-export const usualWorkFactor = 18
+const usualWorkFactor = 18
 
 export async function encryptFor(recipient: string, plain: Uint8Array): Promise<Uint8Array> {
   const encrypter = new Encrypter()
