@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto'
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Clock } from '#lib/clock.ts'
 import { Failure } from '#lib/errors.ts'
 import type { Log } from '#lib/log.ts'
@@ -15,6 +14,7 @@ import {
   type Sighting,
 } from './lease-policy.ts'
 import { repeat, within } from './renewal.ts'
+import { pause } from './retry.ts'
 import type { Storage } from './storage.ts'
 
 export interface LeaseOptions {
@@ -59,8 +59,8 @@ export async function acquireLease(o: LeaseOptions): Promise<Lease> {
     }
     const leftMs = giveUpMs - o.clock.monotonicMs()
     if (leftMs <= 0) throw held(o.prefix, decision)
-    const pause = Math.min(leftMs, Math.max(lookEveryMs.least, Math.min(lookEveryMs.most, o.ttlMs / 10)))
-    await delay(pause, undefined, o.signal ? { signal: o.signal } : {})
+    const ms = Math.max(lookEveryMs.least, Math.min(lookEveryMs.most, o.ttlMs / 10))
+    await pause(Math.min(leftMs, ms), o.signal)
   }
 }
 
@@ -88,7 +88,7 @@ async function tryEpoch(o: LeaseOptions, epoch: number): Promise<Lease | undefin
 }
 
 async function survives(o: LeaseOptions, key: string, token: string): Promise<boolean> {
-  await delay(Math.min(settleMs.most, o.ttlMs * settleMs.share))
+  await pause(Math.min(settleMs.most, o.ttlMs * settleMs.share), o.signal)
   return (await readRecord(o.storage, key))?.token === token
 }
 

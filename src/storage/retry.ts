@@ -1,3 +1,5 @@
+import { setTimeout as delay } from 'node:timers/promises'
+
 /** How long to try; times in milliseconds. */
 export interface Patience {
   /** No byte in either direction for so long ends a request. */
@@ -39,4 +41,14 @@ export function backoffFor(
 /** For one request, with what it carries or brings. */
 export function deadlineFor(patience: Patience, bytes: number): number {
   return patience.requestMs + (bytes / patience.slowestBytesPerSecond) * 1000
+}
+
+/** @throws the reason of the signal */
+export async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  try {
+    await delay(ms, undefined, signal ? { signal } : {})
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw error
+  }
 }

@@ -1,11 +1,10 @@
 import { createHash } from 'node:crypto'
-import { setTimeout as delay } from 'node:timers/promises'
 import type { Failure } from '#lib/errors.ts'
 import type { Log } from '#lib/log.ts'
 import { storageError } from './errors.ts'
 import { assertKey, assertPrefix, compareKeys, isKey, sizeOf } from './keys.ts'
 import type { Endpoint } from './locations.ts'
-import { backoffFor, type Patience, usualPatience } from './retry.ts'
+import { backoffFor, type Patience, pause, usualPatience } from './retry.ts'
 import { deletionDocument, type ListingPage, readDeletion, readListing } from './s3-documents.ts'
 import { type Refusal, refusalFailure, refusalOf, troubleFailure } from './s3-failures.ts'
 import { type Body, bodyOf, documentBytes, type S3Answer, S3Sender, Trouble } from './s3-request.ts'
@@ -301,7 +300,7 @@ export class S3Storage implements Storage {
       random: Math.random(),
       askedSeconds: askedSeconds ?? 0,
     })
-    return delay(ms, undefined, signal ? { signal } : {})
+    return pause(ms, signal)
   }
 
   /** After the last try of a putNew whose effect is not known; undefined when it is still not known or nothing is there. */

@@ -1,5 +1,4 @@
-import assert from 'node:assert/strict'
-import { type ChildProcess, fork } from 'node:child_process'
+import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { join } from 'node:path'
 import type { OpenOptions } from '#storage/open.ts'
@@ -28,25 +27,28 @@ async function startRacer(
     child.kill('SIGKILL')
     await ended
   })
-  await answerOf(child, 0)
+  const waiting = new Map<number, PromiseWithResolvers<unknown>>()
+  const answerTo = (round: number) => {
+    const answer = Promise.withResolvers<unknown>()
+    waiting.set(round, answer)
+    return answer.promise
+  }
+  child.on('message', ({ round, result, error }: { round: number; result?: unknown; error?: string }) => {
+    if (error === undefined) waiting.get(round)?.resolve(result)
+    else waiting.get(round)?.reject(new Error(error))
+    waiting.delete(round)
+  })
+  child.once('exit', code => {
+    for (const { reject } of waiting.values()) reject(new Error(`a racer ended with ${code}`))
+  })
+  await answerTo(0)
   let round = 0
   return {
     pid: child.pid as number,
     run: task => {
       round++
-      const answer = answerOf(child, round)
       child.send({ ...task, round })
-      return answer
+      return answerTo(round)
     },
   }
-}
-
-async function answerOf(child: ChildProcess, round: number): Promise<unknown> {
-  const [message] = (await Promise.race([
-    once(child, 'message'),
-    once(child, 'exit').then(([code]) => assert.fail(`a racer ended with ${code}`)),
-  ])) as [{ round: number; result?: unknown; error?: string }]
-  assert.equal(message.error, undefined)
-  assert.equal(message.round, round)
-  return message.result
 }
