@@ -124,7 +124,7 @@ class World {
     } else if (step.kind === 'apply') {
       this.configured = [...step.names]
       this.shown = this.configured
-      this.state = afterApply(this.state, step.names, { ms: this.ms, at: new Date(this.ms) })
+      this.state = afterApply(this.state, step, { ms: this.ms, at: new Date(this.ms) })
     } else if (this.enforced === this.shown) this.state = afterProof(this.state, this.lsn)
   }
 

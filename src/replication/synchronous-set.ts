@@ -12,6 +12,7 @@ import {
   afterProof,
   afterRecord,
   afterRestart,
+  beforeApply,
   type Decision,
   decide,
   firstState,
@@ -58,7 +59,8 @@ export interface SynchronousStatus {
 
 // What a status tells is never older than a second.
 const lookEveryMs = 250
-const reloadWithinMs = 5_000
+// The postmaster reads its configuration within milliseconds; what takes longer is tried again.
+const reloadWithinMs = 2_000
 // Some seconds: longer than a checkpoint keeps PostgreSQL from reading its configuration on a healthy disk.
 const tellUnprovedAt = 20
 const setting = 'synchronous_standby_names'
@@ -159,12 +161,19 @@ export class SynchronousSet {
     }
     if (node.running.pid !== this.#postmaster) this.#state = afterRestart(this.#state)
     this.#postmaster = node.running.pid
+    let view: SynchronousView
     try {
-      const view = await this.#observer.look()
-      const decision = decide(this.#o.rules, view, this.#state, this.#now())
-      this.#state = decision.state
-      this.#seen = { view, decision }
-      this.#tellBlocked(decision)
+      view = await this.#observer.look()
+    } catch (error) {
+      this.#troubled(error)
+      this.#blind(wordsOf(error))
+      return false
+    }
+    const decision = decide(this.#o.rules, view, this.#state, this.#now())
+    this.#state = decision.state
+    this.#seen = { view, decision }
+    this.#tellBlocked(decision)
+    try {
       const acted = decision.step ? await this.#act(decision.step) : false
       this.#trouble = ''
       return acted
@@ -182,8 +191,9 @@ export class SynchronousSet {
     }
     if (step.kind === 'apply') {
       const { node, log } = this.#o
+      this.#state = beforeApply(this.#state)
       await node.changeSettings({ [setting]: formatNames(step.names) }, reloadWithinMs)
-      this.#state = afterApply(this.#state, step.names, this.#now())
+      this.#state = afterApply(this.#state, step, this.#now())
       log.info({ names: step.names }, 'the synchronous set was written')
       return true
     }
@@ -235,11 +245,11 @@ export class SynchronousSet {
 
   #troubled(error: unknown): void {
     if (this.#stopping.signal.aborted) return
-    const reason = error instanceof Error ? error.message : String(error)
+    const reason = wordsOf(error)
     // Four times a second the same would hide everything else.
     if (reason !== this.#trouble)
       this.#o.log.warn({ err: error }, 'the synchronous set cannot be kept, trying again')
-    this.#blind(reason)
+    this.#trouble = reason
   }
 
   #blind(reason: string): void {
@@ -280,4 +290,8 @@ export class SynchronousSet {
 
 function membersOf(topology: TopologyFile): string[] {
   return topology.value?.members.map(member => member.name) ?? []
+}
+
+function wordsOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
 }

@@ -53,8 +53,8 @@ describe('to enter', () => {
 
   test('reload, see that commits wait, see the flush of all there was, and only then record', () => {
     const reload = decide(available, view([], [streaming('archive', 100n)]), alone, at(0))
-    assert.deepEqual(reload.step, { kind: 'apply', names: ['archive'] })
-    const applied = afterApply(reload.state, ['archive'], at(1))
+    assert.deepEqual(reload.step, { kind: 'apply', names: ['archive'], drops: false })
+    const applied = afterApply(reload.state, { names: ['archive'], drops: false }, at(1))
     // Its sender has not read the new list yet.
     const early = decide(available, view(['archive'], [streaming('archive', 100n)]), applied, at(2))
     assert.equal(early.step, undefined)
@@ -76,14 +76,19 @@ describe('to enter', () => {
   test('what another process left half way is done again from the reload on', () => {
     const fresh = firstState([])
     const first = decide(available, working, fresh, at(0))
-    assert.deepEqual(first.step, { kind: 'apply', names: ['archive'] })
-    const next = decide(available, working, afterApply(first.state, ['archive'], at(1)), at(1))
+    assert.deepEqual(first.step, { kind: 'apply', names: ['archive'], drops: false })
+    const next = decide(
+      available,
+      working,
+      afterApply(first.state, { names: ['archive'], drops: false }, at(1)),
+      at(1),
+    )
     assert.deepEqual(next.step, { kind: 'prove' })
   })
 
   test('in max-protection the list is in force before the member is there', () => {
     const { step } = decide(protect, view([], []), firstState([]), at(0))
-    assert.deepEqual(step, { kind: 'apply', names: ['archive'] })
+    assert.deepEqual(step, { kind: 'apply', names: ['archive'], drops: false })
     assert.deepEqual(namesAtStart(protect, []), ['archive'])
     assert.deepEqual(namesAtStart(available, []), [])
     assert.deepEqual(namesAtStart(available, ['archive']), ['archive'])
@@ -117,7 +122,7 @@ describe('to leave', () => {
       cause: 'commits had waited 10 s for it',
     })
     const next = decide(available, frozen, afterRecord(due.state, []), at(timeoutMs + 1))
-    assert.deepEqual(next.step, { kind: 'apply', names: [] })
+    assert.deepEqual(next.step, { kind: 'apply', names: [], drops: true })
   })
 
   test('one that is away leaves after the timeout although no commit waits', () => {
@@ -172,7 +177,7 @@ describe('to leave', () => {
         cause: 'the configuration no longer asks for it',
       })
       const next = decide(none, working, afterRecord(first.state, []), at(1))
-      assert.deepEqual(next.step, { kind: 'apply', names: [] })
+      assert.deepEqual(next.step, { kind: 'apply', names: [], drops: true })
     }
   })
 
@@ -186,7 +191,9 @@ describe('to leave', () => {
         cause: 'somebody else took it out of synchronous_standby_names',
       })
       const next = decide(protect, changed, afterRecord(first.state, []), at(1))
-      assert.deepEqual(next.step, { kind: 'apply', names: ['archive'] })
+      assert.deepEqual(next.step, { kind: 'apply', names: ['archive'], drops: false })
+      const shown = decide(protect, working, afterRecord({ ...first.state, provedLsn: 1n }, []), at(1))
+      assert.equal(shown.step?.kind, 'apply', 'even when a session shows it already')
     }
   })
 
@@ -208,7 +215,7 @@ describe('with a data node', () => {
     const due = decide(both, gone, start.state, at(timeoutMs))
     assert.equal(due.step?.kind === 'record' && due.step.members.join(), 'archive')
     const next = decide(both, gone, afterRecord(due.state, ['archive']), at(timeoutMs))
-    assert.deepEqual(next.step, { kind: 'apply', names: ['archive'] })
+    assert.deepEqual(next.step, { kind: 'apply', names: ['archive'], drops: true })
   })
 
   test('nobody is recorded before every sender works with the new list', () => {

@@ -42,7 +42,7 @@ export interface Instant {
 export interface SynchronousState {
   /** As recorded: these hold every commit that was acknowledged. */
   members: readonly string[]
-  /** The list that this process wrote last; undefined before its first. */
+  /** The list that this process wrote last and that PostgreSQL took; undefined before its first and after trouble. */
   applied?: readonly string[] | undefined
   /** Flushed on the primary when commits were proved to wait for the list that is in force. */
   provedLsn?: Lsn | undefined
@@ -53,7 +53,7 @@ export interface SynchronousState {
   away: Readonly<Record<string, Instant>>
   /** Since when it follows closely. */
   steady: Readonly<Record<string, Instant>>
-  /** When members left, on the monotonic clock. */
+  /** When commits stopped waiting for a member, on the monotonic clock. */
   left: readonly number[]
 }
 
@@ -61,8 +61,8 @@ export interface SynchronousState {
 export type Step =
   /** Durably: from now on exactly these hold every acknowledged commit. */
   | { kind: 'record'; members: readonly string[]; cause: string }
-  /** Write synchronous_standby_names and have it read. */
-  | { kind: 'apply'; names: readonly string[] }
+  /** Write synchronous_standby_names and have it read. `drops`: commits stop waiting for somebody. */
+  | { kind: 'apply'; names: readonly string[]; drops: boolean }
   /** Find out whether commits wait by now. */
   | { kind: 'prove' }
 
@@ -102,13 +102,17 @@ export function decide(
   return { state, step, blocked, reason: explain(rules, view, state, blocked) }
 }
 
+/** From here until it is known to have worked, no list counts as written. */
+export function beforeApply(state: SynchronousState): SynchronousState {
+  return { ...state, applied: undefined, provedLsn: undefined }
+}
+
 export function afterApply(
   state: SynchronousState,
-  names: readonly string[],
+  { names, drops }: { names: readonly string[]; drops: boolean },
   now: Instant,
 ): SynchronousState {
-  const shorter = state.applied?.some(name => !names.includes(name)) ?? false
-  const left = shorter ? [...state.left, now.ms].slice(-20) : state.left
+  const left = drops ? [...state.left, now.ms].slice(-20) : state.left
   return { ...state, applied: names, provedLsn: undefined, left }
 }
 
@@ -116,8 +120,13 @@ export function afterProof(state: SynchronousState, provedLsn: Lsn): Synchronous
   return { ...state, provedLsn }
 }
 
+/**
+ * After somebody left, the list is written again in any case: a session shows what it has read of the files by itself,
+ * which may be more than the server has.
+ */
 export function afterRecord(state: SynchronousState, members: readonly string[]): SynchronousState {
-  return { ...state, members }
+  const someLeft = state.members.some(name => !members.includes(name))
+  return { ...(someLeft ? beforeApply(state) : state), members }
 }
 
 /** PostgreSQL could not be asked: what was seen in a row starts again, what waits and is away keeps its time. */
@@ -220,7 +229,10 @@ function nextStep(
     const [gone] = members.filter(name => !kept.includes(name))
     return { kind: 'record', members: kept, cause: whyGone(gone as string, rules, view, state, now) }
   }
-  if (!isSame(view.names, target) || !isSame(applied, target)) return { kind: 'apply', names: target }
+  if (!isSame(view.names, target) || !isSame(applied, target)) {
+    const drops = view.names?.some(name => !target.includes(name)) ?? false
+    return { kind: 'apply', names: target, drops }
+  }
   if (target.every(name => members.includes(name))) return undefined
   const standbys = target.map(name => standbyOf(view, name))
   if (!standbys.every((standby, index) => isSynchronous(standby, index + 1))) return undefined

@@ -26,7 +26,7 @@ export interface StopOptions {
 }
 
 // A server that stops lets each WAL receiver have all of the WAL first, and would wait for one that hangs.
-const receiversWithinMs = 4_000
+const receiversWithinMs = 3_000
 const immediateWithinMs = 5_000
 const pollMs = 15
 
