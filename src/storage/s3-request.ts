@@ -138,6 +138,8 @@ export class S3Sender {
       stalled = new Trouble('timeout', `no byte came or went for ${this.#patience.stallMs} ms`)
       outgoing.destroy(stalled)
     })
+    // What goes wrong once the answer has begun is told by the answer.
+    outgoing.on('error', () => {})
     // Listening before the body goes out: a store may refuse without reading all of it.
     const answered = once(outgoing, 'response') as Promise<[IncomingMessage]>
     answered.catch(() => {})

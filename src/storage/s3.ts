@@ -71,13 +71,8 @@ export class S3Storage implements Storage {
 
   async put(key: string, data: readonly Uint8Array[], options: { signal?: AbortSignal } = {}): Promise<void> {
     sizeOf(key, data)
-    await this.#call({
-      method: 'PUT',
-      key,
-      body: await bodyOf(data),
-      signal: options.signal,
-      headers: binary,
-    })
+    const body = await bodyOf(data)
+    await this.#call({ method: 'PUT', key, body, signal: options.signal, headers: headersOf(body) })
   }
 
   async putNew(
@@ -99,7 +94,7 @@ export class S3Storage implements Storage {
         key,
         body,
         signal: options.signal,
-        headers: { ...binary, 'if-none-match': '*' },
+        headers: { ...headersOf(body), 'if-none-match': '*' },
         expected: [412],
         onUnknown: () => {
           unknown = true
@@ -365,5 +360,12 @@ interface Attempt {
   askedSeconds?: number
 }
 
-const binary = { 'content-type': 'application/octet-stream' }
+/** The signed hash is compared by every store; the second one Amazon keeps too, and wants where Object Lock is on. */
+function headersOf({ sha256 }: Body): Record<string, string> {
+  return {
+    'content-type': 'application/octet-stream',
+    'x-amz-checksum-sha256': Buffer.from(sha256, 'hex').toString('base64'),
+  }
+}
+
 const mayPass = /^(InternalError|SlowDown|ServiceUnavailable|OperationAborted)$/

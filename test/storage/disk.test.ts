@@ -83,7 +83,7 @@ describe('a directory as storage', () => {
     const storage = await open(root)
     const sizes = new Set<number>()
     for (let round = 0; round < 8; round++) {
-      const writer = fork(join(import.meta.dirname, '../helpers/storage/writer.ts'), [
+      const writer = fork(new URL('../helpers/storage/writer.ts', import.meta.url), [
         pathToFileURL(root).href,
       ])
       await once(writer, 'message')
@@ -174,7 +174,7 @@ describe('what a disk refuses is said in words', () => {
     await storage.put('third', [mebibyte])
     await refuses(storage.put('first', Array(8).fill(mebibyte)), 'STORAGE_FULL', /no room for first/)
     assert.deepEqual(await storage.get('first'), mebibyte)
-    execFileSync('mount', ['-o', 'remount,ro', root])
+    execFileSync('/bin/mount', ['-o', 'remount,ro', root])
     await refuses(storage.put('fourth', [mebibyte]), 'STORAGE_REFUSED', /read-only.*Mount it for writing/)
     assert.deepEqual(await storage.get('third'), mebibyte)
     assert.deepEqual(await keysOf(await open(root), ''), ['first', 'third'])
@@ -218,9 +218,9 @@ function tmpfsSkip(): string | false {
 /** A disk of 4 MiB. */
 function mountSmall(t: TestContext): string {
   const root = mkdtempSync(join(tmpdir(), 'my-full-'))
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=4m,mode=0700', 'tmpfs', root])
+  execFileSync('/bin/mount', ['-t', 'tmpfs', '-o', 'size=4m,mode=0700', 'tmpfs', root])
   t.after(() => {
-    execFileSync('umount', [root])
+    execFileSync('/bin/umount', [root])
     rmSync(root, { recursive: true })
   })
   return root

@@ -13,7 +13,7 @@ import { openStorage } from '#storage/open.ts'
 import { announceReader, liveReaders } from '#storage/readers.ts'
 import type { Storage } from '#storage/storage.ts'
 import { hasCode, keysOf } from '#test/storage/contract.ts'
-import { type FaultyStorage, failOn, faulty } from '#test/storage/faulty.ts'
+import { type FaultyStorage, failAfter, failOn, faulty } from '#test/storage/faulty.ts'
 import { until } from '#test/until.ts'
 
 const prefix = 'locks/backup/'
@@ -73,7 +73,7 @@ describe('a lease', () => {
   test('is waited for', async t => {
     const storage = await newStorage(t)
     const first = await acquire(t, storage)
-    const second = acquire(t, storage, { waitMs: long })
+    const second = acquire(t, storage, { waitMs: long, ttlMs: 2_000 })
     const looks = storage.calls.length
     await until(() => storage.calls.length > looks + 2)
     await first.release()
@@ -172,7 +172,7 @@ describe('a lease', () => {
   test('that cannot be released ends by itself, and the release does not fail', async t => {
     const storage = await newStorage(t)
     const lease = await acquire(t, storage)
-    storage.plan = failOn({ operation: 'put' })
+    storage.plan = failAfter(0)
     await lease.release()
   })
 

@@ -1,6 +1,5 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
-import { join } from 'node:path'
 import type { OpenOptions } from '#storage/open.ts'
 
 export interface Racer {
@@ -21,7 +20,7 @@ async function startRacer(
   t: { after(work: () => Promise<void>): void },
   options: Omit<OpenOptions, 'log'>,
 ): Promise<Racer> {
-  const child = fork(join(import.meta.dirname, 'racer.ts'), [JSON.stringify(options)])
+  const child = fork(new URL('./racer.ts', import.meta.url), [JSON.stringify(options)])
   t.after(async () => {
     const ended = child.exitCode === null && child.signalCode === null ? once(child, 'exit') : undefined
     child.kill('SIGKILL')

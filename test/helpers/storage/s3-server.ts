@@ -82,7 +82,7 @@ export async function startS3(
 ): Promise<TestS3> {
   const directory = mkdtempSync(join(tmpdir(), 'my-s3-'))
   const setup: ServerSetup = { directory, bucket, conditions: o.conditions ?? 'kept' }
-  const child = fork(join(import.meta.dirname, 's3-process.ts'), [JSON.stringify(setup)], {
+  const child = fork(new URL('./s3-process.ts', import.meta.url), [JSON.stringify(setup)], {
     // Its continuation tokens are made with DES.
     execArgv: ['--openssl-legacy-provider'],
     serialization: 'advanced',
