@@ -9,6 +9,7 @@ import { type Lsn, segmentName, segmentStart } from '#lib/lsn.ts'
 import type { Binaries } from '#postgres/server/binaries.ts'
 import type { RunAs } from '#postgres/server/data-directory.ts'
 import { createNode, type PostgresNode } from '#postgres/server/node.ts'
+import type { StopMode } from '#postgres/server/stop.ts'
 import { parseHistory } from '../archive/history.ts'
 import { cleanConfiguration } from './configuration.ts'
 import { refuseEarlyEnd } from './end-of-log.ts'
@@ -53,8 +54,10 @@ export interface Recovered {
   consistentAt?: Date
   replayedAt?: Date
   segments: number
-  /** Stops the server, unless it is stopped, and takes away what only the recovery needed. */
+  /** Stops the server in order and takes away what only the recovery needed. */
   finish(): Promise<void>
+  /** Stops it at once. */
+  abandon(): Promise<void>
 }
 
 const logName = 'recovery.log'
@@ -70,8 +73,7 @@ export async function recover(options: RecoverOptions): Promise<Recovered> {
   const { dataDirectory, plan, wal, runAs, log } = options
   const removed = cleanConfiguration(dataDirectory, runAs)
   if (removed.length > 0) log.info({ removed }, 'settings of the original were left out')
-  const socketDirectory = mkdtempSync(join(tmpdir(), 'my-r-'))
-  if (runAs) chownSync(socketDirectory, runAs.uid, runAs.gid)
+  const socketDirectory = makeSocketDirectory(options)
   let segments = 0
   const server = WalServer.start({
     directory: `${dataDirectory}.wal`,
@@ -86,9 +88,12 @@ export async function recover(options: RecoverOptions): Promise<Recovered> {
     },
   })
   const node = nodeFor(options, socketDirectory, server.restoreCommand)
-  const clean = async () => {
-    await node.stop({ mode: 'fast', withinMs: stopWithinMs })
+  const stop = async (mode: StopMode) => {
+    await node.stop({ mode, withinMs: stopWithinMs })
     rmSync(socketDirectory, { recursive: true, force: true })
+  }
+  const finish = async () => {
+    await stop('fast')
     forgetRecovery(dataDirectory)
   }
   try {
@@ -96,14 +101,26 @@ export async function recover(options: RecoverOptions): Promise<Recovered> {
     const facts = readRecoveryLog(join(options.logDirectory, logName))
     const { timeline, replayedTo } = newTimeline(dataDirectory)
     await refuseLostLog(options, replayedTo)
-    return { node, timeline, replayedTo, segments, ...facts, finish: clean }
+    return { node, timeline, replayedTo, segments, ...facts, finish, abandon: () => stop('immediate') }
   } catch (error) {
-    await node.stop({ mode: 'immediate', withinMs: stopWithinMs })
-    rmSync(socketDirectory, { recursive: true, force: true })
+    await stop('immediate')
     throw error
   } finally {
     server.close()
   }
+}
+
+// sun_path ends at 104 bytes on macOS; PostgreSQL puts .s.PGSQL.61432.lock into the directory.
+const longestSocketDirectory = 80
+
+/** Beside the data directory, where it goes with it; in the temp folder when that path is too long for a socket. */
+function makeSocketDirectory({ dataDirectory, runAs }: RecoverOptions): string {
+  const beside = `${dataDirectory}.run`
+  const isShort = Buffer.byteLength(beside) <= longestSocketDirectory
+  const path = isShort ? beside : mkdtempSync(join(tmpdir(), 'my-r-'))
+  mkdirSync(path, { recursive: true, mode: 0o700 })
+  if (runAs) chownSync(path, runAs.uid, runAs.gid)
+  return path
 }
 
 function nodeFor(options: RecoverOptions, socketDirectory: string, restoreCommand: string): PostgresNode {

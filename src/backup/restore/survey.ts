@@ -47,6 +47,12 @@ async function surveyCluster(
     defaultSegmentBytes
   const stock = new Map<string, WalPiece>()
   const histories = new Map<number, Buffer>()
+  const place = { root: options.spool ?? '', systemIdentifier: system, segmentBytes }
+  const spool = existsSync(place.root) ? new SpoolReader(place) : undefined
+  // The archive stores a segment before it removes file and tails, so the repository is listed last.
+  if (spool) await addSpool(spool, segmentBytes, stock)
+  for (const [segment, { timeline, start, end }] of await listTails(repository, system, segmentBytes))
+    addPiece(stock, segment, { timeline, start, end })
   for (const timeline of await repository.timelines(system)) {
     const history = await repository.history(system, timeline)
     if (history) histories.set(timeline, history)
@@ -55,24 +61,18 @@ async function surveyCluster(
       if (parsed) addPiece(stock, segment, { ...parsed, end: parsed.start + BigInt(segmentBytes) })
     }
   }
-  for (const [segment, { timeline, start, end }] of await listTails(repository, system, segmentBytes))
-    addPiece(stock, segment, { timeline, start, end })
-  await addSpool(options, { system, segmentBytes, stock, histories })
+  for (const { timeline } of stock.values()) {
+    const history = histories.has(timeline) ? undefined : await spool?.history(timeline)
+    if (history) histories.set(timeline, history)
+  }
   return { histories, stock }
 }
 
 async function addSpool(
-  { spool: root }: SurveyOptions,
-  into: {
-    system: string
-    segmentBytes: number
-    stock: Map<string, WalPiece>
-    histories: Map<number, Buffer>
-  },
+  spool: SpoolReader,
+  segmentBytes: number,
+  stock: Map<string, WalPiece>,
 ): Promise<void> {
-  if (root === undefined || !existsSync(root)) return
-  const { system, segmentBytes, stock, histories } = into
-  const spool = new SpoolReader({ root, systemIdentifier: system, segmentBytes })
   const { complete, closed, partial } = spool.list()
   const add = (segment: string, timeline: number, start: Lsn, end: Lsn) =>
     addPiece(stock, segment, { timeline, start, end })
@@ -82,10 +82,5 @@ async function addSpool(
   for (const { segment, timeline, start } of partial) {
     const piece = await spool.read(segment)
     if (piece) add(segment, timeline, start, piece.end)
-  }
-  for (const piece of stock.values()) {
-    if (histories.has(piece.timeline)) continue
-    const history = await spool.history(piece.timeline)
-    if (history) histories.set(piece.timeline, history)
   }
 }

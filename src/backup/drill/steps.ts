@@ -1,0 +1,46 @@
+import type { Clock } from '#lib/clock.ts'
+import type { DrillStep } from '../model.ts'
+
+/** Runs the steps of a drill one after the other and writes down how each went. */
+export class Steps {
+  readonly done: DrillStep[] = []
+  readonly #clock: Clock
+  readonly #onStep: (name: string) => void
+
+  constructor(clock: Clock, onStep: (name: string) => void) {
+    this.#clock = clock
+    this.#onStep = onStep
+  }
+
+  /** The first one that failed. */
+  get failed(): DrillStep | undefined {
+    return this.done.find(step => !step.ok)
+  }
+
+  /** `work` gives its result and what to say of it. */
+  async run<T>(name: string, work: () => Promise<{ result: T; detail: string }>): Promise<T> {
+    this.#onStep(name)
+    const beganMs = this.#clock.monotonicMs()
+    try {
+      const { result, detail } = await work()
+      this.#note(name, true, beganMs, detail)
+      return result
+    } catch (error) {
+      this.#note(name, false, beganMs, (error as Error).message)
+      throw error
+    }
+  }
+
+  async say(name: string, work: () => Promise<string>): Promise<void> {
+    await this.run(name, async () => ({ result: undefined, detail: await work() }))
+  }
+
+  /** One that was a part of another. */
+  note(step: DrillStep): void {
+    this.done.push(step)
+  }
+
+  #note(name: string, ok: boolean, beganMs: number, detail: string): void {
+    this.done.push({ name, ok, seconds: (this.#clock.monotonicMs() - beganMs) / 1000, detail })
+  }
+}

@@ -1,0 +1,122 @@
+import { Failure } from '#lib/errors.ts'
+import { formatLsn } from '#lib/lsn.ts'
+import type { SealPool } from '../envelope/pool.ts'
+import { layout } from '../layout.ts'
+import type { Repository } from '../repository.ts'
+import { lastCommitOf, refuseLaterThan } from './last-commit.ts'
+import { planRestore, type RestorePlan } from './plan.ts'
+import { freeBytes, neededBytes } from './room.ts'
+import { StoredWal } from './stored-wal.ts'
+import { survey } from './survey.ts'
+import { describeTarget, type RestoreRequest } from './target.ts'
+
+/** What a restore would do. LSNs are text, times RFC 3339. */
+export interface RestorePreview {
+  target: string
+  backup: { id: string; kind: string; startedAt: string; consistentAt: string; stop: string }
+  /** Of the data directory, before the replay. */
+  bytes: number
+  storedBytes: number
+  wal: { from: string; to: string; segments: number; first: string; last: string }
+  /** A later part of the log that cannot be reached. */
+  hole?: { from: string; to: string; timeline: number }
+  /** Timelines in the order of replay. */
+  timelines: number[]
+  /** The newest commit that the log holds; unknown without its key. */
+  lastCommitAt?: string
+  files?: { backupId: string; count: number; bytes: number }
+  neededBytes: number
+  freeBytes: number
+  /** Whether all that is encrypted can be opened with the keys that are here. */
+  keysHere: boolean
+}
+
+export interface PreviewOptions {
+  repository: Repository
+  pool: SealPool
+  request: RestoreRequest
+  directory: string
+  spool?: string | undefined
+  now: Date
+}
+
+/**
+ * Chooses as a restore would, and writes nothing.
+ * @throws as planRestore
+ */
+export async function previewRestore(options: PreviewOptions): Promise<RestorePreview> {
+  const { repository, directory } = options
+  const plan = planRestore(await survey(options), options.request, options.now)
+  const keysHere = await hasKeys(repository, plan)
+  const lastCommitAt = await lastCommitIfOpen(options, plan)
+  refuseLaterThan(lastCommitAt, plan)
+  const { backup, wal, files } = plan
+  const { database, rawBytes, storedBytes } = backup
+  return {
+    target: describeTarget(plan.target),
+    backup: {
+      id: backup.id,
+      kind: backup.kind,
+      startedAt: backup.startedAt,
+      consistentAt: database.stopTime,
+      stop: database.stop,
+    },
+    bytes: rawBytes,
+    storedBytes,
+    wal: {
+      from: formatLsn(wal.from),
+      to: formatLsn(wal.to),
+      segments: wal.segments.length,
+      first: wal.segments[0] ?? '',
+      last: wal.segments.at(-1) ?? '',
+    },
+    ...(wal.hole
+      ? { hole: { ...wal.hole, from: formatLsn(wal.hole.from), to: formatLsn(wal.hole.to) } }
+      : {}),
+    timelines: plan.path.map(stretch => stretch.timeline).filter(one => one >= database.timeline),
+    ...(lastCommitAt ? { lastCommitAt: lastCommitAt.toISOString() } : {}),
+    ...(files?.files
+      ? { files: { backupId: files.id, count: files.files.count, bytes: files.files.bytes } }
+      : {}),
+    neededBytes: neededBytes(rawBytes),
+    freeBytes: freeBytes(directory),
+    keysHere,
+  }
+}
+
+/** The log that a plan needs. */
+export function walOf(
+  options: { repository: Repository; pool: SealPool; spool?: string | undefined },
+  plan: RestorePlan,
+): StoredWal {
+  const { systemIdentifier, segmentBytes } = plan.backup.database
+  return new StoredWal({ ...options, systemIdentifier, segmentBytes, path: plan.path, range: plan.wal })
+}
+
+async function lastCommitIfOpen(options: PreviewOptions, plan: RestorePlan): Promise<Date | undefined> {
+  try {
+    return await lastCommitOf(plan, walOf(options, plan))
+  } catch (error) {
+    if (isKeyMissing(error)) return undefined
+    throw error
+  }
+}
+
+/** The keys of the backup, and of the last whole segment: keys change with each backup, never in between. */
+async function hasKeys(repository: Repository, plan: RestorePlan): Promise<boolean> {
+  try {
+    for (const id of plan.backup.dataKeys) await repository.dataKey(id)
+    const segment = plan.wal.segments.at(-1)
+    const object = segment && layout.segment(plan.backup.database.systemIdentifier, segment)
+    if (!object || !(await repository.storage.head(object))) return true
+    await repository.dataKey((await repository.inspect(object)).dataKey)
+    return true
+  } catch (error) {
+    if (isKeyMissing(error)) return false
+    throw error
+  }
+}
+
+function isKeyMissing(error: unknown): boolean {
+  return error instanceof Failure && error.code === 'BACKUP_KEY_NEEDED'
+}
