@@ -117,7 +117,9 @@ function read(path: string): Topology | undefined {
 function problemOf(value: unknown): string | undefined {
   if (!Value.Check(Topology, value)) {
     const [first] = Value.Errors(Topology, value)
-    return first ? `${first.instancePath || 'it'} ${first.message}` : 'it has another shape'
+    if (!first) return 'it has another shape'
+    const isUnknown = first.message === 'schema is false'
+    return `${first.instancePath || 'it'} ${isUnknown ? 'is not known to this version' : first.message}`
   }
   const names = value.members.map(member => member.name)
   if (new Set(names).size !== names.length) return 'a member is there twice'
