@@ -208,8 +208,9 @@ export class Session {
   }
 
   #brokenFor({ command }: Exchange): unknown {
-    const reason = this.#broken instanceof Error ? this.#broken.message : 'it was closed'
-    return wireError('WIRE_BROKEN', { command, reason }, { cause: this.#broken })
+    const before = this.#broken
+    const reason = before instanceof Failure && before.code === 'WIRE_BROKEN' ? before.facts.reason : before
+    return wireError('WIRE_BROKEN', { command, reason: reason ?? 'it was closed' }, { cause: before })
   }
 
   /** A reader does not know which command it reads for. */
