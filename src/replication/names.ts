@@ -1,12 +1,10 @@
 /** application_name of the WAL archive in the synchronous set. */
 export const archiveMember = 'archive'
 
-/** `node-b` announces itself to its primary as node_b: no quotes in synchronous_standby_names. */
-export function memberOfNode(node: string): string {
-  return node.replaceAll('-', '_')
-}
-
-/** `node-b` for node_b; undefined for the archive, which holds WAL and no data. */
+/**
+ * `node-b` for node_b, as it announces itself to its primary, so that synchronous_standby_names needs no quotes; undefined
+ * for the archive, which holds WAL and no data.
+ */
 export function nodeOfMember(member: string): string | undefined {
   return member === archiveMember ? undefined : member.replaceAll('_', '-')
 }

@@ -3,12 +3,12 @@ import Type, { type Static } from 'typebox'
 const Time = Type.String({ pattern: '^\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\d\\.\\d{3}Z$' })
 
 /** A time in which commits were acknowledged without a member that was asked for. */
-export const OutsideWindow = Type.Object(
+const OutsideWindow = Type.Object(
   { member: Type.String(), since: Time, cause: Type.String({ maxLength: 500 }) },
   { additionalProperties: false },
 )
 
-export const ClosedWindow = Type.Object(
+const ClosedWindow = Type.Object(
   { ...OutsideWindow.properties, until: Time, seconds: Type.Number({ minimum: 0 }), end: Type.String() },
   { additionalProperties: false },
 )
