@@ -39,6 +39,7 @@ import { until } from '#test/until.ts'
 const segmentBytes = 16 * 1024 * 1024
 const superuser = { user: 'postgres', database: 'postgres' }
 const passwords = { user: 'for-people', replication: 'for-the-archive' }
+const openssl = '/usr/bin/openssl'
 const debian = '/usr/lib/postgresql/15/bin'
 const builds = [
   { name: 'embedded PostgreSQL 18', bin: testProgram().postgresBin, version: 180_000 },
@@ -579,7 +580,7 @@ async function enableTls(node: PostgresNode, directory: string): Promise<string>
   const { runAs } = testProgram()
   const [key, certificate] = [join(directory, 'tls.key'), join(directory, 'tls.crt')]
   execFileSync(
-    'openssl',
+    openssl,
     ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=localhost'].concat([
       '-addext',
       'subjectAltName=DNS:localhost,IP:127.0.0.1',

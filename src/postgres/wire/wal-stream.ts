@@ -18,7 +18,7 @@ const stopWithinMs = 5_000
 const kind = { data: 0x77, keepalive: 0x6b } as const
 const headerBytes = { [kind.data]: 25, [kind.keepalive]: 18 } as const
 
-export function startReplicationQuery({ slot, start, timeline }: StreamOptions): string {
+function startReplicationQuery({ slot, start, timeline }: StreamOptions): string {
   const from = slot === undefined ? '' : `SLOT ${quoteName(slot)} `
   return `START_REPLICATION ${from}PHYSICAL ${formatLsn(start)} TIMELINE ${timeline}`
 }
