@@ -35,6 +35,8 @@ export interface ArchiverOptions {
   /** max_slot_wal_keep_size, for the status. */
   slotKeepBytes?: number
   tailEveryMs: number
+  /** For how long a dead archive keeps the next one from storing; 20 s. */
+  leaseMs?: number
   clock: Clock
   log: Log
   metrics: Metrics
@@ -83,6 +85,7 @@ export class Archiver {
   #isStopping = false
   #wakeUp: () => void = () => {}
   #running: Promise<void> | undefined
+  #stopped: Promise<void> | undefined
 
   constructor(o: ArchiverOptions) {
     this.#o = o
@@ -101,7 +104,12 @@ export class Archiver {
   }
 
   /** Confirms what came, stores the last of it when the repository answers, and lets another archive in. */
-  async stop(): Promise<void> {
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop()
+    return this.#stopped
+  }
+
+  async #stop(): Promise<void> {
     this.#isStopping = true
     this.#wakeUp()
     if (this.#receiver) await this.#receiver.stop()
@@ -234,6 +242,7 @@ export class Archiver {
       storage: repository.storage,
       holder: this.#holder,
       tailEveryMs: this.#o.tailEveryMs,
+      leaseMs: this.#o.leaseMs,
       clock,
       log,
       metrics: this.#metrics,

@@ -13,7 +13,7 @@ import type { ArchiveStore } from './store.ts'
 import { Mark } from './waiters.ts'
 
 /** Three renewals, and a store that takes its time for one of them. */
-const leaseMs = 20_000
+const usualLeaseMs = 20_000
 /** How late a lost lease is seen when nothing is to be stored. */
 const mostSleepMs = 5_000
 /** What a stop waits for a repository that does not answer. */
@@ -25,6 +25,8 @@ export interface ShipperOptions {
   storage: Storage
   holder: string
   tailEveryMs: number
+  /** After a crash the next one stores nothing for that long. */
+  leaseMs?: number | undefined
   clock: Clock
   log: Log
   metrics: ArchiveMetrics
@@ -69,7 +71,8 @@ export class Shipper {
   }
 
   get trouble(): Trouble | undefined {
-    return this.#trouble
+    if (this.#trouble || !this.#elsewhere) return this.#trouble
+    return { kind: 'waiting', reason: this.#elsewhere.message }
   }
 
   get storedAt(): Date | undefined {
@@ -152,19 +155,19 @@ export class Shipper {
   }
 
   async #acquire(): Promise<Lease> {
-    const { spool, store, storage, holder, clock, log } = this.#o
+    const { spool, store, storage, holder, clock, log, leaseMs: ttlMs = usualLeaseMs } = this.#o
     if (!this.#isSystemChecked) await store.checkSystem()
     this.#isSystemChecked = true
     const prefix = layout.locks(`archive-${spool.systemIdentifier}`)
     const { signal } = this.#stop
     // Watched for a whole ttl, a dead holder is passed over whatever its clock says.
-    const waitMs = this.#elsewhere ? 2 * leaseMs : 0
+    const waitMs = this.#elsewhere ? 2 * ttlMs : 0
     try {
       this.#lease = await acquireLease({
         storage,
         prefix,
         holder,
-        ttlMs: leaseMs,
+        ttlMs,
         clock,
         log,
         signal,

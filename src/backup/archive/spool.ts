@@ -56,6 +56,8 @@ export class Spool {
   /** The open segment between two sessions. */
   #resting: OpenSegment | undefined
   readonly #flushedFd: number
+  /** The furthest that was ever flushed of a segment, this time or before. */
+  #noted = { segment: '', offset: 0 }
   #namesDirty = false
   #flushing: Promise<Lsn> | undefined
   #waiting: (() => void)[] = []
@@ -274,6 +276,8 @@ export class Spool {
    * cut it may be old, which only says less.
    */
   #noteFlushed(segment: string, offset: number): void {
+    if (this.#noted.segment === segment && this.#noted.offset >= offset) return
+    this.#noted = { segment, offset }
     try {
       this.#files.write(this.#flushedFd, Buffer.from(`${segment} ${String(offset).padStart(10, '0')}`), 0)
     } catch {
@@ -286,7 +290,9 @@ export class Spool {
     this.#files.read(this.#flushedFd, text, 0)
     const [, segment, offset] = /^([0-9A-F]{24}) (\d{10})$/.exec(text.toString('latin1')) ?? []
     const partial = readSpool(this.directory, this.segmentBytes).partial.find(one => one.segment === segment)
-    return partial && { ...partial, flushLsn: partial.start + BigInt(Number(offset)) }
+    if (!partial) return undefined
+    this.#noted = { segment: partial.segment, offset: Number(offset) }
+    return { ...partial, flushLsn: partial.start + BigInt(this.#noted.offset) }
   }
 
   async #finishFull(): Promise<void> {
@@ -375,8 +381,8 @@ export class Spool {
   /** Records may end in zeros, so the last byte that is none is not the only word about the end. */
   #closingEnd(one: SpooledSegment, switchLsn: Lsn): Lsn {
     const isInside = switchLsn > one.start && switchLsn < one.start + BigInt(this.segmentBytes)
-    const flushed = this.#resting?.segment === one.segment ? this.#resting.flushLsn : one.start
-    const ends = [this.#endOf(one), flushed, isInside ? switchLsn : one.start]
+    const flushed = this.#noted.segment === one.segment ? this.#noted.offset : 0
+    const ends = [this.#endOf(one), one.start + BigInt(flushed), isInside ? switchLsn : one.start]
     return ends.reduce((a, b) => (b > a ? b : a))
   }
 

@@ -4,8 +4,10 @@ import type { TestContext } from 'node:test'
 import type { Archiver } from '#backup/archive/archiver.ts'
 import { runBackup } from '#backup/base/full.ts'
 import { databaseTime } from '#backup/base/server-facts.ts'
+import { KeyRing, recoveryFrom } from '#backup/keys/ring.ts'
 import { layout } from '#backup/layout.ts'
 import type { BackupKind, BackupMarker } from '#backup/model.ts'
+import { Repository } from '#backup/repository.ts'
 import { type RestoreOptions, type RestoreResult, restore } from '#backup/restore/restore.ts'
 import { parseRequest, type TargetOptions } from '#backup/restore/target.ts'
 import { systemClock } from '#lib/clock.ts'
@@ -15,6 +17,7 @@ import { type Lsn, parseLsn } from '#lib/lsn.ts'
 import { superuserName } from '#postgres/server/access.ts'
 import { findBinaries } from '#postgres/server/binaries.ts'
 import { ReplicationConnection } from '#postgres/wire/connection.ts'
+import type { Storage } from '#storage/storage.ts'
 import { newNode, withClient } from '../postgres-node.ts'
 import { testDirectory, testProgram } from '../unprivileged.ts'
 import { type ArchivedServer, type ArchivePlace, archivedServer, archivePlace } from './archiving.ts'
@@ -58,20 +61,21 @@ export async function original(t: Pick<TestContext, 'after'>, bin?: string): Pro
     backup: kind => backup({ server, place, archiver }, kind),
     commit: id => commit(server, id),
     point: name => makePoint(server, place, name),
-    restore: (directory, target = {}, more = {}) =>
-      restore({ ...restoreOptions({ place, bin, directory, target }), ...more }),
+    restore: async (directory, target = {}, more = {}) =>
+      restore({ ...(await restoreOptions({ place, bin, directory, target })), ...more }),
   }
 }
 
-export function restoreOptions(o: {
+/** With the recovery key, and without the state of the home. */
+export async function restoreOptions(o: {
   place: ArchivePlace
   bin: string | undefined
   directory: string
   target?: TargetOptions
-}): RestoreOptions {
+}): Promise<RestoreOptions> {
   const { postgresBin, programRoot, runAs } = testProgram()
   return {
-    repository: o.place.repository,
+    repository: await recoveryRepository(o.place),
     pool: o.place.pool,
     request: parseRequest(o.target ?? {}, 'UTC'),
     directory: o.directory,
@@ -81,6 +85,17 @@ export function restoreOptions(o: {
     log: silentLog,
     clock: systemClock,
   }
+}
+
+/** The repository as a bare machine opens it that has nothing but the recovery key. */
+export async function recoveryRepository(
+  place: ArchivePlace,
+  storage: Storage = place.storage,
+): Promise<Repository> {
+  const home = openHome(join(place.directory, 'home'))
+  const { identities, trustedSigner } = await recoveryFrom({ home })
+  const ring = new KeyRing({ identities })
+  return Repository.open({ storage, ring, log: silentLog, ...(trustedSigner ? { trustedSigner } : {}) })
 }
 
 /** The rows of `kept` in a restored home, from a server that is started there and stopped again. */
@@ -121,7 +136,7 @@ export function copyRepository(t: Pick<TestContext, 'after'>, place: ArchivePlac
 
 /** A directory that PostgreSQL may make a tablespace in. */
 export function tablespaceDirectory(t: Pick<TestContext, 'after'>): string {
-  const path = join(testDirectory(t), "space it's")
+  const path = join(testDirectory(t), 'another disk')
   mkdirSync(path)
   const { runAs } = testProgram()
   if (runAs) chownSync(path, runAs.uid, runAs.gid)
