@@ -4,25 +4,22 @@ import type { Home } from '#lib/home.ts'
 import { findBinaries } from '#postgres/server/binaries.ts'
 import { isFree } from '#postgres/server/port.ts'
 import { loopbackAddresses, usableMemoryBytes } from '#postgres/server/settings.ts'
+import type { BackupValues } from './backup/open.ts'
+import { backupChecks } from './doctor/backups.ts'
+import { type Check, gigabytes } from './doctor/check.ts'
 import { readStatus } from './status.ts'
 
-export interface Check {
-  name: string
-  ok: boolean
-  /** What was seen. */
-  seen: string
-  /** What to do when it is not well. */
-  mend?: string
-}
+export type { Check } from './doctor/check.ts'
 
 export interface DoctorOptions {
   home: Home
   programRoot: string
   http: { host: string; port: number }
   postgres: { topology: 'embedded' | 'external'; bin?: string }
+  backup: BackupValues
 }
 
-/** Looks at everything a start needs; changes nothing. */
+/** Looks at everything a start needs, and whether it could be restored; changes nothing. */
 export async function examine(options: DoctorOptions): Promise<Check[]> {
   const { home, postgres } = options
   const status = await readStatus(home)
@@ -45,6 +42,9 @@ export async function examine(options: DoctorOptions): Promise<Check[]> {
       mend: `see ${home.logs}/postgres`,
     })
   }
+  checks.push(
+    ...(await backupChecks({ home, values: options.backup, isUp: status.up !== null, now: new Date() })),
+  )
   return checks
 }
 
@@ -124,8 +124,4 @@ async function portCheck(http: { host: string; port: number }): Promise<Check> {
     seen: `${http.port} is ${ok ? 'free' : 'taken'}`,
     mend: 'choose another one with PORT',
   }
-}
-
-function gigabytes(bytes: number): string {
-  return (bytes / 1024 ** 3).toFixed(1)
 }

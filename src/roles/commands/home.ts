@@ -1,28 +1,6 @@
-import type { AddVerb } from '../program.ts'
-
-export function addSetup(add: AddVerb): void {
-  add({
-    name: 'setup',
-    summary: 'make the home with its secrets and configuration file, then check the machine',
-    examples: ['npx moonyetis setup', 'npx moonyetis setup --home /srv/moonyetis'],
-    run: async context => {
-      const { setup } = await import('../setup.ts')
-      const result = setup(context.openHome())
-      const { checks, ok } = await examineHome(context)
-      if (context.json) context.print(JSON.stringify({ ...result, checks, ok }))
-      else {
-        const { checksText } = await import('../doctor.ts')
-        context.print(
-          result.made.length > 0
-            ? `made ${result.made.join(', ')} in ${result.home}`
-            : `${result.home} is set up`,
-        )
-        context.print(checksText(checks))
-      }
-      return ok ? 0 : 1
-    },
-  })
-}
+import { commonFailure } from '#lib/errors.ts'
+import type { Check } from '../doctor/check.ts'
+import type { AddVerb, Context } from '../program.ts'
 
 export function addStatus(add: AddVerb): void {
   add({
@@ -41,29 +19,44 @@ export function addStatus(add: AddVerb): void {
 export function addDoctor(add: AddVerb): void {
   add({
     name: 'doctor',
-    summary: 'check everything a start needs, each finding with its mend; exit 1 when something is wrong',
-    examples: ['npx moonyetis doctor', 'npx moonyetis doctor --json'],
-    run: async context => {
+    summary: 'check everything a start and a restore need, each finding with its mend; exit 1 on any',
+    examples: [
+      'npx moonyetis doctor',
+      'npx moonyetis doctor --json',
+      'npx moonyetis doctor --bundle --out /tmp/support.tar.gz',
+    ],
+    options: [
+      ['--bundle', 'also write what support needs into one file, without any secret'],
+      ['--out <file>', 'where the bundle goes (default: a new file in the home)'],
+    ],
+    run: async (context, options) => {
+      if (options.out !== undefined && options.bundle !== true)
+        throw commonFailure('USAGE', { reason: '--out tells where --bundle goes' })
       const { checksText } = await import('../doctor.ts')
       const { checks, ok } = await examineHome(context)
-      context.print(context.json ? JSON.stringify({ ok, checks }) : checksText(checks))
+      if (!context.json) context.print(checksText(checks))
+      const bundle = options.bundle ? await writeBundle(context, checks, options.out) : undefined
+      if (context.json) context.print(JSON.stringify({ ok, checks, ...(bundle ? { bundle } : {}) }))
+      else if (bundle) context.print(`wrote ${bundle.file}; look through it before you send it`)
       return ok ? 0 : 1
     },
   })
 }
 
-async function examineHome(context: Parameters<Parameters<AddVerb>[0]['run']>[0]) {
+async function writeBundle(context: Context, checks: readonly Check[], out: unknown) {
+  const { writeSupportBundle } = await import('../doctor/bundle.ts')
+  return writeSupportBundle(context, checks, typeof out === 'string' ? { out } : {})
+}
+
+export async function examineHome(context: Context): Promise<{ checks: Check[]; ok: boolean }> {
   const { loadSlices } = await import('../config.ts')
   const { httpSlice } = await import('#http/config.ts')
-  const { postgresServerSlice } = await import('#postgres/server/config.ts')
+  const { loadBackupConfig } = await import('../backup/open.ts')
   const { examine } = await import('../doctor.ts')
-  const { values } = loadSlices([httpSlice, postgresServerSlice], context)
+  const { http } = loadSlices([httpSlice], context).values
+  const backup = loadBackupConfig(context)
   const { programRoot } = context
-  const checks = await examine({
-    home: context.openHome(),
-    programRoot,
-    http: values.http,
-    postgres: values.postgres,
-  })
+  const home = context.openHome()
+  const checks = await examine({ home, programRoot, http, postgres: backup.postgres, backup })
   return { checks, ok: checks.every(check => check.ok) }
 }

@@ -17,13 +17,15 @@ export function addUp(add: AddVerb): void {
       // Before anything is made: a database remembers for ever which chain it was born on.
       const { refuseUnsafeInstallation } = await import('../safety.ts')
       refuseUnsafeInstallation(installation, http)
+      const home = context.openHome()
+      if (installation.chain === 'mainnet') (await import('../setup.ts')).requireRecoveryKey(home)
       if (postgres.topology === 'external' && !installation.databaseUrl) {
         const { roleError } = await import('../errors.ts')
         throw roleError('DATABASE_URL_MISSING')
       }
       const { up } = await import('../up.ts')
       await up({
-        home: context.openHome(),
+        home,
         programRoot: context.programRoot,
         command: [process.execPath, ...process.execArgv, join(context.programRoot, 'src', 'main.ts')],
         env: context.env,
