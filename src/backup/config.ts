@@ -72,6 +72,13 @@ export const backupSlice = defineSlice({
       default: '0 3 * * *',
       description: 'Cron expression of the repository check that comes before pruning; empty for none.',
     }),
+    verifyEveryDays: Type.Integer({
+      default: 7,
+      minimum: 1,
+      maximum: 365,
+      description:
+        'The scheduled check reads new backups at once and every other object once in so many days.',
+    }),
     timezone: Type.String({ default: 'UTC', description: 'IANA time zone of the schedules.' }),
     keepDays: Type.Integer({
       default: 14,

@@ -120,4 +120,20 @@ export const { rows: backupErrorRows, failure: backupError } = defineErrors({
     title: 'The repository is open for reading',
     message: '{repository} cannot be written here: its signing key is in another home.',
   },
+  BACKUP_NAME_INVALID: {
+    status: 400,
+    exit: 2,
+    retry: false,
+    title: 'The name cannot be used',
+    message: '{name} cannot name a restore point.',
+    hint: 'Give 1 to 63 letters, digits, dots, underscores or dashes, beginning with a letter or digit.',
+  },
+  BACKUP_NAME_TAKEN: {
+    status: 409,
+    exit: 3,
+    retry: false,
+    title: 'The name is taken',
+    message: 'There is a restore point {name} already.',
+    hint: 'A name stands for one moment: choose another, such as {name}-2.',
+  },
 })

@@ -153,6 +153,13 @@ export const commonErrors = defineErrors({
     message: 'The body came as {given}.',
     hint: 'Send it as {accepted}.',
   },
+  CANCELLED: {
+    status: 499,
+    exit: 1,
+    retry: true,
+    title: 'Cancelled',
+    message: 'It was cancelled; nothing that looks complete was left.',
+  },
   UNAVAILABLE: {
     status: 503,
     exit: 1,

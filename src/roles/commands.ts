@@ -1,3 +1,8 @@
+import { addArchive } from './commands/archive.ts'
+import { addBackupLook } from './commands/backup-look.ts'
+import { addBackupMore } from './commands/backup-more.ts'
+import { addBackupRestore } from './commands/backup-restore.ts'
+import { addBackupTake } from './commands/backup-take.ts'
 import { addConfig } from './commands/config.ts'
 import { addDoctor, addStatus } from './commands/home.ts'
 import { addMigrate } from './commands/migrate.ts'
@@ -14,11 +19,16 @@ export const verbs: readonly ((add: AddVerb) => void)[] = [
   addDown,
   addSetup,
   addServe,
+  addArchive,
   addSupervise,
   addStatus,
   addDoctor,
   addConfig,
   addMigrate,
+  addBackupTake,
+  addBackupLook,
+  addBackupRestore,
+  addBackupMore,
   addReconcile,
   addToken,
 ]

@@ -1,4 +1,5 @@
 import { auditErrorRows } from '#audit/errors.ts'
+import { backupErrorRows } from '#backup/errors.ts'
 import { gameErrorRows } from '#game/errors.ts'
 import { identityErrorRows } from '#identity/errors.ts'
 import { ledgerErrorRows } from '#ledger/errors.ts'
@@ -12,4 +13,5 @@ export const errorRows: Record<string, ErrorRow> = {
   ...gameErrorRows,
   ...identityErrorRows,
   ...auditErrorRows,
+  ...backupErrorRows,
 }

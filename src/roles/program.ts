@@ -117,6 +117,7 @@ function addVerb(program: Command, description: VerbDescription): Command {
 }
 
 const groupSummaries: Record<string, string> = {
+  backup: 'take, look at, prove and restore backups',
   config: 'show or check the configuration',
   token: 'create, list or revoke operator tokens',
 }

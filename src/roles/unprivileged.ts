@@ -4,6 +4,7 @@ import { roleError } from './errors.ts'
 import { type Account, chooseAccount } from './unprivileged/account.ts'
 import { nodeIn, placeHome, placeProgram } from './unprivileged/placement.ts'
 import { probe } from './unprivileged/probe.ts'
+import { prepareTargets } from './unprivileged/targets.ts'
 
 export interface LeaveRootOptions {
   /** Arguments after the script. */
@@ -45,7 +46,7 @@ export function leaveRoot(options: LeaveRootOptions): never {
     node,
     ...process.execArgv,
     join(program.programRoot, 'src', 'main.ts'),
-    ...withoutHome(args),
+    ...prepareTargets(withoutHome(args), account),
   ]
   become(account, {
     directory: home.homeRoot,

@@ -43,6 +43,8 @@ export interface UpStatus {
 const serveReadyWithinMs = 120_000
 // Beyond the role's own deadlines, for its process to end.
 const marginMs = 5_000
+// The last segment of the log, and a running backup that is cancelled.
+const archiveStopWithinMs = 20_000
 // A terminal's Ctrl-C comes twice under npm: from the terminal itself and passed on by npm.
 const sameSignalMs = 1_000
 
@@ -145,6 +147,8 @@ class Up {
       () => this.#stopPostgres(stopWithinMs),
       stopWithinMs + 3 * marginMs,
     )
+    // Closed after PostgreSQL has stopped: the archive receives the log to its very end.
+    const archive = await this.#add('archive', {}, archiveStopWithinMs)
     const port = await reservePort(http)
     this.#url = `http://${hostForUrl(http.host)}:${port}`
     if (embedded) {
@@ -158,6 +162,8 @@ class Up {
         look: () => this.#lookAtSupervise(),
       })
     }
+    // Nobody waits for it: a repository that is away must not keep the game down.
+    archive.start()
     const serve = await this.#open(
       'serve',
       { PORT: String(port), MOONYETIS_HTTP__PORT: String(port) },
@@ -165,6 +171,7 @@ class Up {
     )
     await waitUntilReady(serve, {
       withinMs: serveReadyWithinMs,
+      whileItGetsOn: true,
       signal: this.#stop.signal,
       clock: this.#clock,
       log: this.#logFile(),
@@ -187,6 +194,13 @@ class Up {
   }
 
   async #open(name: RoleName, extra: NodeJS.ProcessEnv, stopWithinMs: number): Promise<RoleProcess> {
+    const role = await this.#add(name, extra, stopWithinMs)
+    role.start()
+    return role
+  }
+
+  /** Gives the role its place in the order of stopping; it is started later. */
+  async #add(name: RoleName, extra: NodeJS.ProcessEnv, stopWithinMs: number): Promise<RoleProcess> {
     const { home, command, env } = this.#options
     const role = new RoleProcess({
       name,
@@ -198,11 +212,12 @@ class Up {
       clock: this.#clock,
     })
     this.#roles.push(role)
-    const start = () => {
-      role.start()
-      return role
-    }
-    return this.#lifecycle.open(name, start, one => one.stop(stopWithinMs), stopWithinMs + marginMs)
+    return this.#lifecycle.open(
+      name,
+      () => role,
+      one => one.stop(stopWithinMs),
+      stopWithinMs + marginMs,
+    )
   }
 
   async #lookAtSupervise(): Promise<string | undefined> {
@@ -268,8 +283,8 @@ async function lookAtServe(url: string): Promise<string | undefined> {
     signal: AbortSignal.timeout(5_000),
     headers: { connection: 'close' },
   })
-  await response.arrayBuffer()
-  return response.status === 200 ? undefined : `/readyz answers ${response.status}`
+  const { reasons } = (await response.json()) as { reasons: string[] }
+  return response.status === 200 ? undefined : reasons.join(' ')
 }
 
 /** An address that this machine can call when the server listens on all of them. */

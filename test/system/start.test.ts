@@ -30,7 +30,7 @@ import {
   until,
 } from '#test/system/program.ts'
 
-const parts: Part[] = ['up', 'supervise', 'serve', 'postgres']
+const parts: Part[] = ['up', 'supervise', 'archive', 'serve', 'postgres']
 const bet = { stakePerLine: '1', lines: 1 }
 
 function openClient(t: TestContext, program: Program): Client {
@@ -129,12 +129,12 @@ test('a start recovers from kill -9 of everything, and down stops what a killed 
 
   program.kill('up')
   await program.up.exit()
-  assert.deepEqual(Object.keys(program.pids()), ['supervise', 'serve', 'postgres'])
+  assert.deepEqual(Object.keys(program.pids()), ['supervise', 'archive', 'serve', 'postgres'])
   assert.equal((await player.spin('orphaned', bet)).kind, 'ok')
   const down = program.launch(['down', '--json'])
   assert.deepEqual(await down.exit(), { code: 0, signal: null })
   const { stopped } = JSON.parse(down.text) as { stopped: string[] }
-  assert.deepEqual(stopped.toSorted(), ['serve', 'supervise'])
+  assert.deepEqual(stopped.toSorted(), ['archive', 'serve', 'supervise'])
   assert.deepEqual(processesOf(program.home), [])
   const nothing = program.launch(['down'])
   await nothing.exit()

@@ -1,8 +1,17 @@
+import { archiveErrorRows } from '#backup/archive/errors.ts'
+import { baseBackupErrorRows } from '#backup/base/errors.ts'
+import { drillErrorRows } from '#backup/drill/errors.ts'
+import { exportErrorRows } from '#backup/export/errors.ts'
+import { filesErrorRows } from '#backup/files/errors.ts'
+import { restoreErrorRows } from '#backup/restore/errors.ts'
 import { rows as httpErrorRows } from '#http/errors.ts'
 import { commonErrors, type ErrorRow, libErrors } from '#lib/errors.ts'
 import { postgresServerErrors } from '#postgres/server/errors.ts'
+import { wireErrorRows } from '#postgres/wire/errors.ts'
+import { replicationErrorRows } from '#replication/errors.ts'
 import { errorRows } from '#roles/error-rows.ts'
 import { roleErrors } from '#roles/errors.ts'
+import { storageErrorRows } from '#storage/errors.ts'
 import { code, page, table } from './text.ts'
 
 const rows: Record<string, ErrorRow> = {
@@ -11,6 +20,15 @@ const rows: Record<string, ErrorRow> = {
   ...httpErrorRows,
   ...errorRows,
   ...postgresServerErrors,
+  ...wireErrorRows,
+  ...storageErrorRows,
+  ...archiveErrorRows,
+  ...baseBackupErrorRows,
+  ...filesErrorRows,
+  ...restoreErrorRows,
+  ...drillErrorRows,
+  ...exportErrorRows,
+  ...replicationErrorRows,
   ...roleErrors,
 }
 

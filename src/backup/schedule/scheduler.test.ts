@@ -31,6 +31,7 @@ function scheduler(t: TestContext, done: DoneAt) {
       home: openHome(root),
       schedules,
       firstAfterMs: minuteMs,
+      verifyEveryDays: 7,
       jobs: jobs as unknown as Jobs,
       doneAt: () => done,
       clock,
@@ -70,7 +71,7 @@ describe('the scheduler', () => {
     one = open()
     one.tick()
     one.tick()
-    assert.deepEqual(started.slice(1), ['verify schedule'])
+    assert.deepEqual(started.slice(1), ['verify --every-days 7 schedule'])
     one.close()
   })
 

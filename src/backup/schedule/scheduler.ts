@@ -21,6 +21,7 @@ export interface SchedulerOptions {
   schedules: readonly Schedule[]
   /** A database that has no backup gets its first one this long after the start. */
   firstAfterMs: number
+  verifyEveryDays: number
   jobs: Jobs
   doneAt: () => DoneAt | undefined
   clock: Clock
@@ -124,9 +125,14 @@ export class Scheduler {
       const due = dueNow(schedule, now, known)
       if (!due) continue
       this.#remember(name, due.slot)
-      return { name, args: name === 'backup' ? ['--slot', due.slot.toISOString()] : [], by: 'schedule' }
+      return { name, args: this.#argumentsFor(name, due.slot), by: 'schedule' }
     }
     return undefined
+  }
+
+  #argumentsFor(name: Run['name'], slot: Date): string[] {
+    if (name === 'backup') return ['--slot', slot.toISOString()]
+    return name === 'verify' ? ['--every-days', String(this.#o.verifyEveryDays)] : []
   }
 
   #isHealingDue(): boolean {

@@ -7,7 +7,7 @@ import { sendSignal } from '#postgres/server/postmaster.ts'
 import { type StopMode, stopPostmaster } from '#postgres/server/stop.ts'
 
 // In this order, so that nobody waits for a part that is already gone.
-export const roleNames = ['serve', 'supervise'] as const
+export const roleNames = ['serve', 'archive', 'supervise'] as const
 export type RoleName = (typeof roleNames)[number]
 
 /** Requests in flight get the time they would get at an orderly stop. */

@@ -22,7 +22,8 @@ export const strikes: readonly Strike[] = [
   { name: 'up', targets: ['up'] },
   { name: 'supervise', targets: ['supervise'] },
   { name: 'supervise and postgres', targets: ['supervise', 'postgres'] },
-  { name: 'everything', targets: ['up', 'supervise', 'serve', 'postgres'] },
+  { name: 'archive', targets: ['archive'] },
+  { name: 'everything', targets: ['up', 'supervise', 'archive', 'serve', 'postgres'] },
 ]
 
 export interface ChaosOptions {
@@ -162,7 +163,7 @@ function strikeAt(program: Program, strike: Strike): Map<Target, number> {
 /** The recovery itself must survive a kill as well; what does not run at that moment cannot be hit. */
 async function strikeAgain(program: Program, random: Random, killed: Map<Target, number>): Promise<string> {
   await delay(random.whole(50, 900))
-  const target = random.pick(['serve', 'postgres', 'supervise'] as const)
+  const target = random.pick(['serve', 'postgres', 'supervise', 'archive'] as const)
   const pid = program.kill(target)
   if (pid === undefined) return `, then ${target} (not running)`
   killed.set(target, pid)

@@ -12,7 +12,7 @@ export const programRoot = join(import.meta.dirname, '..', '..', '..')
 export const nobody = { uid: 65_534, gid: 65_534 }
 export const isRoot = process.getuid?.() === 0
 
-export type Part = 'up' | 'supervise' | 'serve' | 'postgres'
+export type Part = 'up' | 'supervise' | 'archive' | 'serve' | 'postgres'
 /** `backend` is the server process of PostgreSQL that has worked most: the one that settles spins. */
 export type Target = Part | 'backend'
 
@@ -88,7 +88,7 @@ export class Program {
 
   /** The live parts, from the records of the home. */
   pids(): Partial<Record<Part, number>> {
-    const parts: Part[] = ['up', 'supervise', 'serve', 'postgres']
+    const parts: Part[] = ['up', 'supervise', 'archive', 'serve', 'postgres']
     const found = parts.map(part => [part, this.pidOf(part)] as const).filter(([, pid]) => pid !== undefined)
     return Object.fromEntries(found)
   }
