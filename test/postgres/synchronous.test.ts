@@ -22,6 +22,8 @@ import { until } from '#test/until.ts'
 const startWithinMs = 60_000
 const superuser = { user: 'postgres', database: 'postgres' }
 const timeoutMs = 800
+// Where what is told meanwhile is looked at, on a machine that has other work too.
+const longer = 2_500
 const debian = '/usr/lib/postgresql/15/bin'
 
 let template: PostgresNode
@@ -36,7 +38,10 @@ after(async () => {
 })
 
 /** A place with one server, whose supervisor can die and come again. */
-async function newPlace(t: TestContext, options: { mode: ReplicationMode; bin?: string }) {
+async function newPlace(
+  t: TestContext,
+  options: { mode: ReplicationMode; bin?: string; timeoutMs?: number },
+) {
   const directory = testDirectory(t)
   const home = openHome(join(directory, 'home'))
   const binaries = options.bin
@@ -46,7 +51,7 @@ async function newPlace(t: TestContext, options: { mode: ReplicationMode; bin?: 
   const makeNode = () => newNode(t, { directory, ...binaries })
   const open = (node: PostgresNode) => {
     const topology = new TopologyFile(home)
-    const rules = { mode: options.mode, wanted: ['archive'], timeoutMs }
+    const rules = { mode: options.mode, wanted: ['archive'], timeoutMs: options.timeoutMs ?? timeoutMs }
     const set = new SynchronousSet({ node, topology, rules, log: silentLog, clock: systemClock })
     cleanUp(t, () => set.stop())
     return { set, topology }
@@ -100,7 +105,7 @@ async function archiveOf(t: TestContext, node: PostgresNode): Promise<StandInArc
 // They mostly wait.
 describe('a synchronous archive', { concurrency: 3 }, () => {
   test('the archive enters, a hang holds commits for the timeout only, and it enters again; all of it is on record', async t => {
-    const { supervisor } = await newPlace(t, { mode: 'max-availability' })
+    const { supervisor } = await newPlace(t, { mode: 'max-availability', timeoutMs: longer })
     const { node, set, topology } = await supervisor()
     await (await commit(t, node)).ended
     assert.equal(await names(node), '')
@@ -126,7 +131,7 @@ describe('a synchronous archive', { concurrency: 3 }, () => {
     archive.hang()
     const hungMs = performance.now()
     const held = await commit(t, node)
-    await until(() => set.status().blockedSince !== undefined, 1_500)
+    await until(() => set.status().blockedSince !== undefined)
     assert.match(
       set.status().reason,
       /^commits wait for the archive since \d{4}-.*Z: it has not confirmed 0\//,
@@ -134,7 +139,7 @@ describe('a synchronous archive', { concurrency: 3 }, () => {
     assert.equal(held.isDone(), false)
     await held.ended
     const heldMs = performance.now() - hungMs
-    assert.ok(held.isDone() && heldMs >= timeoutMs, `held for ${heldMs} ms`)
+    assert.ok(held.isDone() && heldMs >= longer, `held for ${heldMs} ms`)
     assert.equal(isIn(topology), false, 'the record came before the acknowledgement')
     const { since, windows } = set.status().outside
     assert.ok(since)
@@ -153,7 +158,7 @@ describe('a synchronous archive', { concurrency: 3 }, () => {
     const { node, set, topology } = await supervisor()
     assert.equal(await names(node), 'FIRST 1 (archive)')
     const held = await commit(t, node)
-    await until(() => set.status().blockedSince !== undefined, 1_500)
+    await until(() => set.status().blockedSince !== undefined)
     assert.match(set.status().reason, /^commits wait for the archive since .*: it is not connected$/)
 
     const archive = await archiveOf(t, node)
@@ -163,14 +168,14 @@ describe('a synchronous archive', { concurrency: 3 }, () => {
 
     archive.hang()
     const again = await commit(t, node)
-    await until(() => set.status().blockedSince !== undefined, 1_500)
+    await until(() => set.status().blockedSince !== undefined)
     await new Promise(resolve => setTimeout(resolve, 2 * timeoutMs))
     assert.deepEqual([again.isDone(), isIn(topology)], [false, true], 'it never leaves')
 
     const stopMs = performance.now()
     await set.stop()
     assert.equal(await node.stop({ mode: 'fast', withinMs: 30_000 }), 'stopped')
-    assert.ok(performance.now() - stopMs < 10_000, `the stop took ${performance.now() - stopMs} ms`)
+    assert.ok(performance.now() - stopMs < 20_000, `the stop took ${performance.now() - stopMs} ms`)
     await again.ended
     assert.equal(again.isDone(), false)
     assert.deepEqual(processesOn(node.dataDirectory), [])
