@@ -160,6 +160,28 @@ describe('what the archive does when something is away', () => {
     await archiver.untilStored(await server.flushLsn(), 10_000)
   })
 
+  test('an archive whose repository stalls can be stopped, and what was not stored stays in the spool', async t => {
+    const server = await archivedServer(t)
+    const place = await archivePlace(t)
+    const first = place.archiver(server.node)
+    await first.start()
+    await until(() => first.status().storedAt !== null)
+    place.storage.plan = failOn({ operation: 'putNew', mishap: { kind: 'stall' } })
+    await server.write(20 * megabyte)
+    const end = await server.flushLsn()
+    await first.untilFlushed(end, 10_000)
+    await until(() => place.storage.stalled > 0)
+    const beganMs = performance.now()
+    await first.stop()
+    assert.ok(performance.now() - beganMs < 12_000)
+    place.storage.plan = () => undefined
+    const second = place.archiver(server.node)
+    await second.start()
+    await second.untilStored(end, 10_000)
+    place.storage.release()
+    await assertContinuous(place, second.status().systemIdentifier as string)
+  })
+
   test('an object that the store took only a part of is written again before the spool frees it', async t => {
     const server = await archivedServer(t)
     const place = await archivePlace(t)

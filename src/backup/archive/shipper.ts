@@ -114,14 +114,14 @@ export class Shipper {
   async close(): Promise<void> {
     this.#stop.abort()
     this.#wake()
-    await this.#running
-    if (!this.#trouble && this.#lease) {
+    const isIdle = await endsSoon(this.#running)
+    if (isIdle && this.#lease && !this.#trouble) {
       const last = this.#round({ withTail: true }).catch(error => {
         this.#o.log.warn({ err: error }, 'last WAL bytes were not stored; they stay in the spool')
       })
-      await Promise.race([last, delay(stopWithinMs, undefined, { ref: false })])
+      await endsSoon(last)
     }
-    await this.#lease?.release()
+    await endsSoon(this.#lease?.release())
   }
 
   async #run(): Promise<void> {
@@ -261,6 +261,12 @@ export class Shipper {
     if (failure?.code === 'LEASE_HELD') onElsewhere(failure)
     return failure?.code === 'ARCHIVE_SEGMENT_CONFLICT'
   }
+}
+
+/** Whether it did. */
+async function endsSoon(work: Promise<void> | undefined): Promise<boolean> {
+  const late = delay(stopWithinMs, 'late' as const, { ref: false })
+  return (await Promise.race([work, late])) !== 'late'
 }
 
 const conflicts = new Set(['ARCHIVE_SEGMENT_CONFLICT', 'ARCHIVE_WRONG_SYSTEM'])

@@ -8,6 +8,7 @@ import type { TestContext } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
 import pg from 'pg'
 import type { Repository } from '#backup/repository.ts'
+import { formatLsn, type Lsn, parseLsn, segmentName, segmentStart } from '#lib/lsn.ts'
 import { superuserName } from '#postgres/server/access.ts'
 import { cloneDirectory } from '../postgres-node.ts'
 import type { Random } from '../system/random.ts'
@@ -25,6 +26,7 @@ import {
 /** Much shorter than in earnest, so that killed archives are passed over and segments are stored between two kills. */
 const leaseMs = 300
 const committers = 3
+const segmentBytes = 16 * 1024 * 1024
 
 /**
  * Commits wait for the archive, and the archive is killed again and again at any moment. At the end its spool and its
@@ -49,14 +51,16 @@ export async function surviveKills(t: TestContext, o: { kills: number; random: R
     if (!o.random.chance(0.25)) await archiver.streaming
     await delay(o.random.whole(0, 1_200))
     await archiver.kill()
+    await assertConfirmedIsHere(server, place)
     archiver = await startArchiver(t, server, place)
   }
   await archiver.streaming
   const acknowledged = await work.stop()
   await archiver.kill()
+  await assertConfirmedIsHere(server, place)
   t.diagnostic(`${o.kills} kills, ${acknowledged.length} commits acknowledged`)
   await server.node.stop({ mode: 'immediate', withinMs: 10_000 })
-  const repository = await openRepository(place, await openRepositoryStorage(place))
+  const { repository } = await openPlace(place)
   const wal = await gatherWal(t, { repository, spool: join(place, 'spool'), server })
   const restored = await recover(t, { base, wal })
   const rows = await restored.query<{ id: string }>('SELECT id::text FROM kept')
@@ -72,6 +76,47 @@ async function baseOf(server: ArchivedServer): Promise<string> {
   cloneDirectory(server.node.dataDirectory, base)
   await server.node.start(60_000)
   return base
+}
+
+/** What the dead archive confirmed last, which lets commits return, lies in its spool as the server wrote it. */
+async function assertConfirmedIsHere(server: ArchivedServer, place: string): Promise<void> {
+  let confirmed: Lsn | undefined
+  // The server may still be reading what the archive sent before it died.
+  await until(async () => {
+    const [slot] = await server.query<{ active: boolean; lsn: string }>(
+      'SELECT active, restart_lsn AS lsn FROM pg_replication_slots',
+    )
+    confirmed = parseLsn(slot?.lsn ?? '')
+    return slot?.active === false
+  })
+  const lsn = confirmed as Lsn
+  const segment = segmentName(1, lsn, segmentBytes)
+  const length = Number(lsn - segmentStart(lsn, segmentBytes))
+  // At the very beginning of a segment all of the one before is confirmed.
+  if (length === 0) return
+  const [system = ''] = readdirSync(join(place, 'spool'))
+  const spool = join(place, 'spool', system)
+  const names = readdirSync(spool)
+  const name = [`${segment}.partial`, segment].find(one => names.includes(one))
+  // It may have been completed and stored since.
+  if (name === undefined) return assertStored(place, segment)
+  const here = readFileSync(join(spool, name)).subarray(0, length)
+  const there = readFileSync(join(server.node.dataDirectory, 'pg_wal', segment)).subarray(0, length)
+  assert.ok(here.equals(there), `${name} lacks what was confirmed up to ${formatLsn(lsn)}`)
+}
+
+async function assertStored(place: string, segment: string): Promise<void> {
+  const { repository } = await openPlace(place)
+  const [system = ''] = await repository.systems()
+  const stored = await Array.fromAsync(repository.segments(system, 1))
+  assert.ok(
+    stored.some(one => one.segment === segment),
+    `${segment} is neither in the spool nor in the repository`,
+  )
+}
+
+async function openPlace(place: string): Promise<{ repository: Repository }> {
+  return { repository: await openRepository(place, await openRepositoryStorage(place)) }
 }
 
 interface RunningArchiver {
@@ -102,7 +147,7 @@ async function kill(child: ChildProcess, exited: Promise<unknown[]>): Promise<vo
   await exited
 }
 
-async function saysStreaming(child: ChildProcess): Promise<void> {
+function saysStreaming(child: ChildProcess): Promise<void> {
   assert.ok(child.stdout)
   const lines: string[] = []
   const { promise, resolve, reject } = Promise.withResolvers<void>()
@@ -113,8 +158,9 @@ async function saysStreaming(child: ChildProcess): Promise<void> {
       if (line.includes('WAL streaming began')) resolve()
     })
     .on('close', () => reject(new Error(`it never streamed:\n${lines.slice(-5).join('\n')}`)))
+  // Nobody waits for one that is killed while it starts.
   promise.catch(() => {})
-  await promise
+  return promise
 }
 
 /** Clients that commit as fast as they are answered, and know what was. */
@@ -126,6 +172,8 @@ class Committers {
 
   constructor(server: ArchivedServer) {
     this.#running = Array.from({ length: committers }, () => this.#commit(server))
+    // When the test fails elsewhere, the server goes under them.
+    for (const one of this.#running) one.catch(() => {})
   }
 
   /** What was acknowledged by then. */
@@ -137,12 +185,13 @@ class Committers {
 
   async #commit(server: ArchivedServer): Promise<void> {
     const client = new pg.Client(server.node.connection({ user: superuserName, database: 'postgres' }))
+    client.on('error', () => {})
     await client.connect()
     while (!this.#isStopped) {
       const id = this.#next++
       // With enough WAL that segments fill between two kills.
       await client.query(
-        `WITH filler AS (SELECT pg_logical_emit_message(true, 'filler', repeat(md5('${id}'), 600)))
+        `WITH filler AS (SELECT pg_logical_emit_message(true, 'filler', repeat(md5('${id}'), 2000)))
          INSERT INTO kept (id) SELECT ${id} FROM filler`,
       )
       this.#acknowledged.push(id)
