@@ -43,7 +43,7 @@ export async function backupChecks(o: BackupChecksOptions): Promise<Check[]> {
   ]
 }
 
-export async function readArchive(home: Home): Promise<ArchiveStatus | undefined> {
+async function readArchive(home: Home): Promise<ArchiveStatus | undefined> {
   try {
     return await callControl<ArchiveStatus>({
       path: home.socket('archive'),
@@ -162,11 +162,7 @@ export function archiveCheck(
   return { name, ok: true, seen }
 }
 
-export function spoolCheck(
-  directory: string,
-  limitMegabytes: number,
-  live: ArchiveStatus | undefined,
-): Check {
+function spoolCheck(directory: string, limitMegabytes: number, live: ArchiveStatus | undefined): Check {
   const name = 'spool'
   const { bavail, bsize } = statfsSync(nearest(directory))
   const freeBytes = bavail * bsize
