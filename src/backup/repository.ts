@@ -74,6 +74,7 @@ export class Repository {
   readonly trust: Trust
   /** Ed25519 public key, base64. */
   readonly signer: string
+  readonly descriptor: RepositoryDescriptor
   readonly #home: Home | undefined
   readonly #signer: KeyObject
   readonly #signingKey: KeyObject | undefined
@@ -83,6 +84,7 @@ export class Repository {
   private constructor({ descriptor, storage, ring, trust, home, signingKey }: Parts) {
     this.id = descriptor.id
     this.signer = descriptor.signer
+    this.descriptor = descriptor
     this.storage = storage
     this.ring = ring
     this.trust = trust
@@ -103,6 +105,19 @@ export class Repository {
     const signingKey = signingKeyOf(home)
     if (!signingKey) throw backupError('BACKUP_NOT_SET_UP')
     const descriptor = await ensureDescriptor(storage, signingKey, clock.now())
+    const { signer } = descriptor
+    const trust = trustIn({ signer, repository: storage.description, homeSigner: signerOf(signingKey) })
+    return new Repository({ descriptor, storage, ring, trust, home, signingKey })
+  }
+
+  /**
+   * The repository of this home as it was when it last answered: what is written into it waits until the storage does.
+   * @throws BACKUP_NOT_SET_UP, REPOSITORY_FOREIGN
+   */
+  static remembered(o: CreateOptions & { descriptor: RepositoryDescriptor }): Repository {
+    const { storage, home, descriptor, ring = new KeyRing({ home }) } = o
+    const signingKey = signingKeyOf(home)
+    if (!signingKey) throw backupError('BACKUP_NOT_SET_UP')
     const { signer } = descriptor
     const trust = trustIn({ signer, repository: storage.description, homeSigner: signerOf(signingKey) })
     return new Repository({ descriptor, storage, ring, trust, home, signingKey })

@@ -21,6 +21,8 @@ export interface OpenOptions {
     allowPlainHttp?: boolean | undefined
     patience?: Patience | undefined
   }
+  /** What an earlier probe found: a store that is away can then be opened, and is asked when it is back. */
+  known?: { conditional: boolean }
   log: Log
 }
 
@@ -33,17 +35,18 @@ export async function openStorage(o: OpenOptions): Promise<Storage> {
   const location = parseLocation(o.url)
   if (location.kind === 's3') return openS3(location, o)
   const disk = await DiskStorage.open({ root: location.root, log: o.log })
-  await probeOnce(disk.description, disk, o.log)
+  if (!o.known) await probeOnce(disk.description, disk, o.log)
   return disk
 }
 
-async function openS3({ bucket, prefix }: S3Location, { s3, log }: OpenOptions): Promise<Storage> {
+async function openS3({ bucket, prefix }: S3Location, { s3, known, log }: OpenOptions): Promise<Storage> {
   const { endpoint, accessKeyId, secretAccessKey, allowPlainHttp, patience } = s3 ?? {}
   const region = s3?.region ?? 'us-east-1'
   const where = endpointFor({ bucket, region, endpoint, allowPlainHttp })
   if (!accessKeyId || !secretAccessKey)
     throw storageError('STORAGE_CREDENTIALS_MISSING', { storage: describeS3(bucket, prefix) })
   const common = { bucket, prefix, region, accessKeyId, secretAccessKey, endpoint: where, patience, log }
+  if (known) return new S3Storage({ ...common, conditional: known.conditional })
   const storage = new S3Storage({ ...common, conditional: true })
   try {
     if (await probeOnce(`${where.base}/${prefix}`, storage, log)) return storage

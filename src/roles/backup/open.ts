@@ -1,11 +1,13 @@
 import { cpus } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import { backupSlice } from '#backup/config.ts'
 import { SealPool } from '#backup/envelope/pool.ts'
 import { KeyRing, recoveryFrom } from '#backup/keys/ring.ts'
 import { ensureBackupKeys } from '#backup/keys/setup.ts'
 import { Repository } from '#backup/repository.ts'
+import { Failure } from '#lib/errors.ts'
 import type { Home } from '#lib/home.ts'
 import type { Log } from '#lib/log.ts'
 import { postgresServerSlice } from '#postgres/server/config.ts'
@@ -15,6 +17,7 @@ import { loadSlices } from '../config.ts'
 import { installationSlice } from '../installation-slice.ts'
 import { logSlice } from '../log-slice.ts'
 import type { Context } from '../program.ts'
+import { recall, remember } from './known-repository.ts'
 
 const slices = [logSlice, postgresServerSlice, installationSlice, backupSlice] as const
 
@@ -46,11 +49,11 @@ export async function openBackup(
   const values = loadBackupConfig(context)
   const home = context.openHome()
   const stack = new AsyncDisposableStack()
-  const storage = stack.adopt(await openRepositoryStorage(values, home, o.log), one => one.close())
-  const { repository, ring } =
+  const { storage, repository, ring } =
     o.for === 'write'
-      ? await openToWrite(values, home, storage)
-      : await openToRead(values, home, storage, o.log, o.passphrase)
+      ? await openToWrite(values, home, o.log)
+      : await openToRead(values, home, o.log, o.passphrase)
+  stack.adopt(storage, one => one.close())
   // A thread more than there are processors only takes turns with the others.
   const threads = Math.min(values.backup.threads, Math.max(1, cpus().length))
   const pool = stack.adopt(new SealPool({ threads }), one => one.close())
@@ -78,7 +81,12 @@ export function scratchDirectory(values: BackupValues, home: Home): string {
   return values.backup.scratch ?? join(home.root, 'scratch')
 }
 
-export function openRepositoryStorage(values: BackupValues, home: Home, log: Log): Promise<Storage> {
+export function openRepositoryStorage(
+  values: BackupValues,
+  home: Home,
+  log: Log,
+  known?: { conditional: boolean },
+): Promise<Storage> {
   const { s3Endpoint, s3Region, s3AccessKeyId, s3SecretAccessKey } = values.backup
   return openStorage({
     url: repositoryUrl(values, home),
@@ -88,38 +96,80 @@ export function openRepositoryStorage(values: BackupValues, home: Home, log: Log
       ...(s3AccessKeyId === undefined ? {} : { accessKeyId: s3AccessKeyId }),
       ...(s3SecretAccessKey === undefined ? {} : { secretAccessKey: s3SecretAccessKey }),
     },
+    ...(known ? { known } : {}),
     log,
   })
 }
 
-async function openToWrite(values: BackupValues, home: Home, storage: Storage) {
+interface Opened {
+  storage: Storage
+  repository: Repository
+  ring: KeyRing
+}
+
+async function openToWrite(values: BackupValues, home: Home, log: Log): Promise<Opened> {
   ensureBackupKeys({ home, chain: values.installation.chain })
   const recovery = await recoveryFrom({ home })
   const ring = new KeyRing({ home, identities: recovery.identities })
-  return { ring, repository: await Repository.create({ storage, home, ring }) }
+  const url = repositoryUrl(values, home)
+  const known = recall(home, url)
+  const opening = openNow(values, home, ring, log)
+  if (!known) return opening
+  const away = delay(awayAfterMs, undefined, { ref: false })
+  const opened = await Promise.race([opening.catch(unlessAway), away])
+  if (opened) return opened
+  // Should it still answer, nobody waits for it any more.
+  opening.then(late => late.storage.close()).catch(() => {})
+  log.warn({ repository: url }, 'the repository is away; what is to be stored waits for it')
+  const storage = await openRepositoryStorage(values, home, log, known)
+  const { descriptor } = known
+  return { storage, ring, repository: Repository.remembered({ storage, home, ring, descriptor }) }
+}
+
+// Commits may be waiting for the archive that opens it.
+const awayAfterMs = 3_000
+
+function unlessAway(error: unknown): undefined {
+  if (error instanceof Failure && error.row.retry) return undefined
+  throw error
+}
+
+async function openNow(values: BackupValues, home: Home, ring: KeyRing, log: Log): Promise<Opened> {
+  const storage = await openRepositoryStorage(values, home, log)
+  try {
+    const repository = await Repository.create({ storage, home, ring })
+    remember(home, {
+      url: repositoryUrl(values, home),
+      conditional: storage.conditional,
+      descriptor: repository.descriptor,
+    })
+    return { storage, repository, ring }
+  } catch (error) {
+    await storage.close()
+    throw error
+  }
 }
 
 async function openToRead(
   values: BackupValues,
   home: Home,
-  storage: Storage,
   log: Log,
   prompted: string | undefined,
-) {
+): Promise<Opened> {
   const { identityFile, passphrase = prompted } = values.backup
-  const { identities, trustedSigner } = await recoveryFrom({
-    home,
-    storage,
-    ...(identityFile === undefined ? {} : { identityFile }),
-    ...(passphrase === undefined ? {} : { passphrase }),
-  })
-  const ring = new KeyRing({ home, identities })
-  const repository = await Repository.open({
-    storage,
-    ring,
-    home,
-    log,
-    ...(trustedSigner === undefined ? {} : { trustedSigner }),
-  })
-  return { ring, repository }
+  const storage = await openRepositoryStorage(values, home, log)
+  try {
+    const { identities, trustedSigner } = await recoveryFrom({
+      home,
+      storage,
+      ...(identityFile === undefined ? {} : { identityFile }),
+      ...(passphrase === undefined ? {} : { passphrase }),
+    })
+    const ring = new KeyRing({ home, identities })
+    const trusted = trustedSigner === undefined ? {} : { trustedSigner }
+    return { storage, ring, repository: await Repository.open({ storage, ring, home, log, ...trusted }) }
+  } catch (error) {
+    await storage.close()
+    throw error
+  }
 }
