@@ -6,6 +6,7 @@ import { type Chain, recordChain } from '#postgres/client/installation.ts'
 import { migrate } from '#postgres/client/migrations.ts'
 import { embeddedTarget, externalTargets } from '#postgres/client/target.ts'
 import { roleNames } from '#postgres/server/access.ts'
+import { withoutWaiting } from '#postgres/server/bootstrap.ts'
 import { roleError } from './errors.ts'
 import type { SuperviseStatus } from './supervise.ts'
 
@@ -33,7 +34,8 @@ async function embedded(home: Home) {
   const { port, socketDirectory } = node
   if (!port || !socketDirectory)
     throw roleError('ROLE_FAILED', { role: 'supervise', reason: 'PostgreSQL is down', log: home.logs })
-  return embeddedTarget({ port, socketDirectory, user: roleNames.owner })
+  // A schema change is no bet: it does not wait for an archive that is away.
+  return { ...embeddedTarget({ port, socketDirectory, user: roleNames.owner }), options: withoutWaiting }
 }
 
 function external(url: string) {
