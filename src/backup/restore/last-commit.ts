@@ -15,8 +15,7 @@ export async function lastCommitOf(plan: RestorePlan, wal: StoredWal): Promise<D
     const found = await wal.segment(segment)
     const parsed = parseSegmentName(segment, segmentBytes)
     if (!found || !parsed) continue
-    const known = found.bytes.subarray(0, Number(found.end - parsed.start))
-    const { lastCommitAt } = walkRecords(known, { start: parsed.start, segmentBytes })
+    const { lastCommitAt } = walkRecords(found.bytes, { start: parsed.start, segmentBytes })
     if (lastCommitAt) return lastCommitAt
   }
   return undefined

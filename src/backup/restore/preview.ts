@@ -1,8 +1,7 @@
-import { Failure } from '#lib/errors.ts'
 import { formatLsn } from '#lib/lsn.ts'
 import type { SealPool } from '../envelope/pool.ts'
-import { layout } from '../layout.ts'
 import type { Repository } from '../repository.ts'
+import { hasKeys, isKeyMissing } from './keys-here.ts'
 import { lastCommitOf, refuseLaterThan } from './last-commit.ts'
 import { planRestore, type RestorePlan } from './plan.ts'
 import { freeBytes, neededBytes } from './room.ts'
@@ -90,7 +89,10 @@ export function walOf(
   plan: RestorePlan,
 ): StoredWal {
   const { systemIdentifier, segmentBytes } = plan.backup.database
-  return new StoredWal({ ...options, systemIdentifier, segmentBytes, path: plan.path, range: plan.wal })
+  // An LSN is reached by ending the log there: PostgreSQL's own target needs a later record to know that it is past it.
+  const until = plan.target.kind === 'lsn' ? plan.target.lsn : undefined
+  const { path, wal: range } = plan
+  return new StoredWal({ ...options, systemIdentifier, segmentBytes, path, range, until })
 }
 
 async function lastCommitIfOpen(options: PreviewOptions, plan: RestorePlan): Promise<Date | undefined> {
@@ -100,23 +102,4 @@ async function lastCommitIfOpen(options: PreviewOptions, plan: RestorePlan): Pro
     if (isKeyMissing(error)) return undefined
     throw error
   }
-}
-
-/** The keys of the backup, and of the last whole segment: keys change with each backup, never in between. */
-async function hasKeys(repository: Repository, plan: RestorePlan): Promise<boolean> {
-  try {
-    for (const id of plan.backup.dataKeys) await repository.dataKey(id)
-    const segment = plan.wal.segments.at(-1)
-    const object = segment && layout.segment(plan.backup.database.systemIdentifier, segment)
-    if (!object || !(await repository.storage.head(object))) return true
-    await repository.dataKey((await repository.inspect(object)).dataKey)
-    return true
-  } catch (error) {
-    if (isKeyMissing(error)) return false
-    throw error
-  }
-}
-
-function isKeyMissing(error: unknown): boolean {
-  return error instanceof Failure && error.code === 'BACKUP_KEY_NEEDED'
 }

@@ -188,9 +188,9 @@ function newTimeline(dataDirectory: string): { timeline: number; replayedTo: Lsn
   return { timeline: Number.parseInt(newest.slice(0, 8), 16), replayedTo: last.switchLsn }
 }
 
-/** A target that PostgreSQL says it has reached was reached; only `latest` could be anywhere. */
+/** A time or name that PostgreSQL says it has reached was reached; the end of the log could be anywhere. */
 async function refuseLostLog({ plan, wal }: RecoverOptions, replayedTo: Lsn): Promise<void> {
-  if (plan.target.kind !== 'latest') return
+  if (plan.target.kind === 'time' || plan.target.kind === 'name') return
   const { segmentBytes } = plan.backup.database
   const segment = async (start: Lsn) => {
     // The newest timeline first, as PostgreSQL looks for it.

@@ -1,4 +1,3 @@
-import { formatLsn } from '#lib/lsn.ts'
 import type { SettingValue } from '#postgres/server/settings.ts'
 import type { RestoreTarget } from './target.ts'
 
@@ -47,10 +46,9 @@ export function recoverySettings(input: RecoveryInput): Record<string, SettingVa
   }
 }
 
+/** An LSN is where the log that is handed out ends. */
 function targetSettings(target: RestoreTarget): Record<string, SettingValue> {
   if (target.kind === 'time') return { recovery_target_time: target.text }
   if (target.kind === 'name') return { recovery_target_name: target.name }
-  if (target.kind === 'latest') return {}
-  // Exclusive: what ends at the position is replayed, what begins there is not.
-  return { recovery_target_lsn: formatLsn(target.lsn), recovery_target_inclusive: false }
+  return {}
 }

@@ -18,6 +18,7 @@ import { layout } from '../layout.ts'
 import type { BackupMarker } from '../model.ts'
 import type { Repository } from '../repository.ts'
 import { restoreError } from './errors.ts'
+import { requireKeys } from './keys-here.ts'
 import { lastCommitOf, refuseLaterThan } from './last-commit.ts'
 import { type Laid, layDatabase } from './lay.ts'
 import { chooseFiles, type DatabaseBackup, planRestore, type RestorePlan } from './plan.ts'
@@ -44,6 +45,8 @@ export interface RestoreOptions {
   onProgress?: ((progress: RestoreProgress) => void) | undefined
   /** For the replay. */
   withinMs?: number
+  /** See WalServerOptions. */
+  patience?: number
   log: Log
   clock: Clock
 }
@@ -115,6 +118,7 @@ async function restoreAll(options: RestoreOptions): Promise<RestoreResult> {
   const plan = planRestore(await survey(options), options.request, clock.now())
   refuseOtherVersion(plan.backup, options.binaries)
   refuseSmallDisk(directory, plan.backup.rawBytes)
+  await requireKeys(options.repository, plan)
   const wal = walOf(options, plan)
   if (plan.target.kind === 'time') refuseLaterThan(await lastCommitOf(plan, wal), plan)
   log.info({ backupId: plan.backup.id, target: describeTarget(plan.target), directory }, 'restore began')
@@ -171,6 +175,7 @@ async function layAndReplay(
     logDirectory: logDirectoryOf(home),
     durable: true,
     withinMs: options.withinMs ?? usualWithinMs,
+    ...(options.patience === undefined ? {} : { patience: options.patience }),
     signal,
     onProgress: progress => onProgress?.({ phase: 'replay', ...progress }),
     log: options.log,

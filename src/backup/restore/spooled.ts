@@ -3,12 +3,15 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { historyName, type Lsn } from '#lib/lsn.ts'
 import { isZero, shortHeaderBytes, walPageBytes } from '#postgres/wire/wal-page.ts'
+import { walkRecords } from '#postgres/wire/wal-records.ts'
 import { closedName, partialName, readSpool, type SpoolContents } from '../archive/spool-directory.ts'
 
-/** What the archive has on this disk of one segment: each byte of `bytes` is known. */
+/** What the archive has on this disk of one segment. */
 export interface SpooledPiece {
   file: string
+  /** Whole pages, as far as they are known. */
   bytes: Buffer
+  /** Behind the last byte that is known. */
   end: Lsn
 }
 
@@ -31,14 +34,15 @@ export class SpoolReader {
   async read(segment: string): Promise<SpooledPiece | undefined> {
     const { complete, closed, partial } = this.list()
     const whole = complete.find(one => one.segment === segment)
-    if (whole) return this.#piece(segment, whole.start, bytes => bytes.length)
+    if (whole) return this.#piece(segment, whole.start, bytes => ({ bytes, end: bytes.length }))
     const ended = closed.find(one => one.segment === segment)
     if (ended) {
       const length = Number(ended.end - ended.start)
-      return this.#piece(closedName(segment, length), ended.start, () => length)
+      const cut = (bytes: Buffer) => ({ bytes: bytes.subarray(0, length), end: length })
+      return this.#piece(closedName(segment, length), ended.start, cut)
     }
     const open = partial.find(one => one.segment === segment)
-    return open && this.#piece(partialName(segment), open.start, knownBytes)
+    return open && this.#piece(partialName(segment), open.start, bytes => this.#known(bytes, open.start))
   }
 
   async history(timeline: number): Promise<Buffer | undefined> {
@@ -48,12 +52,12 @@ export class SpoolReader {
   async #piece(
     name: string,
     start: Lsn,
-    lengthOf: (bytes: Buffer) => number,
+    known: (bytes: Buffer) => { bytes: Buffer; end: number },
   ): Promise<SpooledPiece | undefined> {
-    const bytes = await this.#readIfThere(name)
-    if (bytes === undefined) return undefined
-    const known = bytes.subarray(0, Math.min(lengthOf(bytes), this.#segmentBytes))
-    return { file: join(this.#directory, name), bytes: known, end: start + BigInt(known.length) }
+    const content = await this.#readIfThere(name)
+    if (content === undefined) return undefined
+    const { bytes, end } = known(content)
+    return { file: join(this.#directory, name), bytes, end: start + BigInt(end) }
   }
 
   /** The archive renames and removes files when it likes. */
@@ -65,21 +69,31 @@ export class SpoolReader {
       throw error
     }
   }
+
+  /** Zeros may end a record: only its checksum tells. */
+  #known(bytes: Buffer, start: Lsn): { bytes: Buffer; end: number } {
+    const pages = knownPages(bytes)
+    const { lastRecordEnd } = walkRecords(pages, { start, segmentBytes: this.#segmentBytes })
+    const end = Math.max(withoutZeros(pages), Math.min(Number(lastRecordEnd - start), pages.length))
+    return { bytes: pages, end }
+  }
 }
 
 /**
  * Each byte of an open segment is zero or right, so what is known ends before the first page that never came, even if a
- * later one was on its way to the disk when the power went.
+ * later one was on its way to the disk when the power went. A server may have flushed the header of a page before what
+ * goes on there: such a page says nothing.
  */
-export function knownBytes(bytes: Buffer): number {
+export function knownPages(bytes: Buffer): Buffer {
   let end = 0
   while (end < bytes.length && !isZero(bytes.subarray(end, end + shortHeaderBytes))) end += walPageBytes
-  return withoutZeros(bytes, Math.min(end, bytes.length))
+  if (end > walPageBytes && isZero(bytes.subarray(end - walPageBytes + shortHeaderBytes, end)))
+    end -= walPageBytes
+  return bytes.subarray(0, end)
 }
 
-/** Zeros that belong to the last record are the same as those behind it. */
-function withoutZeros(bytes: Buffer, end: number): number {
-  let at = end
+function withoutZeros(bytes: Buffer): number {
+  let at = bytes.length
   while (at > 0 && bytes[at - 1] === 0) at--
   return at
 }

@@ -24,6 +24,8 @@ export interface StoredWalOptions {
   spool?: string | undefined
   path: readonly Stretch[]
   range: WalRange
+  /** Nothing from there on is handed out: the log ends at this position. */
+  until?: Lsn | undefined
   /** How long to go on asking a storage that is away, in milliseconds; each wait is longer than the one before. */
   retryDelaysMs?: readonly number[]
 }
@@ -40,6 +42,9 @@ export interface SegmentBytes {
 
 // An outage of half a minute does not end a restore of an hour.
 const usualDelaysMs = [200, 500, 1_000, 2_000, 4_000, 8_000, 15_000]
+
+// Many times what one write of the archive takes.
+const writingMs = 500
 
 /**
  * The write-ahead log of a restore, wherever it is: whole segments of the repository first, then what the archive has on
@@ -58,7 +63,7 @@ export class StoredWal implements WalSource {
     const { spool: root, systemIdentifier, segmentBytes } = options
     this.#spool = root === undefined ? undefined : new SpoolReader({ root, systemIdentifier, segmentBytes })
     this.#expected = new Set(options.range.segments)
-    this.#end = options.range.to
+    this.#end = earliest(options.range.to, options.until)
   }
 
   /** How far the log is known to go: as planned, or further when it has grown since. */
@@ -75,13 +80,15 @@ export class StoredWal implements WalSource {
   async segment(segment: string): Promise<SegmentBytes | undefined> {
     const known = this.#open.get(segment)
     if (known) return known
+    const { start, end } = this.#boundsOf(segment)
+    if (start >= (this.#o.until ?? end)) return undefined
     const found = await this.#find(segment)
     if (!found || this.#isBeforeSwitch(segment, found.end)) {
       this.#refuseHole(segment)
       return undefined
     }
-    const answer = { ...found, bytes: this.#fullLength(found.bytes), end: this.#cut(segment, found.end) }
-    if (found.end < this.#boundsOf(segment).end) this.#open.set(segment, answer)
+    const answer = this.#cut(segment, found)
+    if (answer.end < end) this.#open.set(segment, answer)
     if (answer.end > this.#end) this.#end = answer.end
     return answer
   }
@@ -97,7 +104,7 @@ export class StoredWal implements WalSource {
   async #find(segment: string): Promise<SegmentBytes | undefined> {
     const stored = await this.#whole(segment)
     if (stored) return stored
-    const [spooled, tail] = [await this.#spooled(segment), await this.#tail(segment)]
+    const [spooled, tail] = [await this.#spooledTwice(segment), await this.#tail(segment)]
     const longest = !tail || (spooled && spooled.end >= tail.end) ? spooled : tail
     // The archive stores a segment before it removes it here, so what has gone meanwhile is in the repository.
     return longest ?? (await this.#whole(segment))
@@ -115,9 +122,9 @@ export class StoredWal implements WalSource {
   async #spooled(segment: string): Promise<SegmentBytes | undefined> {
     const piece = await this.#spool?.read(segment)
     if (!piece) return undefined
+    const { start } = this.#boundsOf(segment)
     const found = this.#checked(segment, { bytes: piece.bytes, end: piece.end, where: piece.file })
     // Unlike the repository's objects nobody signed it: only its records tell whether it is as it was received.
-    const { start } = this.#boundsOf(segment)
     const { brokenAt, brokenBecause } = walkRecords(piece.bytes, {
       start,
       segmentBytes: this.#o.segmentBytes,
@@ -125,6 +132,17 @@ export class StoredWal implements WalSource {
     if (brokenAt === undefined) return found
     const reason = `${brokenBecause} at ${formatLsn(brokenAt)}`
     throw restoreError('RESTORE_WAL_DAMAGED', { object: piece.file, reason })
+  }
+
+  /** The archive may be writing just what is read here; then a moment later it is whole. */
+  async #spooledTwice(segment: string): Promise<SegmentBytes | undefined> {
+    try {
+      return await this.#spooled(segment)
+    } catch (error) {
+      if (!(error instanceof Failure && error.code === 'RESTORE_WAL_DAMAGED')) throw error
+      await delay(writingMs)
+      return this.#spooled(segment)
+    }
   }
 
   async #tail(segment: string): Promise<SegmentBytes | undefined> {
@@ -173,11 +191,19 @@ export class StoredWal implements WalSource {
     return stretch !== undefined && end <= stretch.from
   }
 
-  /** What a timeline holds beyond the position where it was left belongs to no one. */
-  #cut(segment: string, end: Lsn): Lsn {
-    const { timeline } = this.#boundsOf(segment)
-    const until = this.#o.path.find(one => one.timeline === timeline)?.until
-    return until !== undefined && until < end ? until : end
+  /**
+   * At full length. What a timeline holds beyond the position where it was left belongs to no one; what lies beyond the
+   * target is as if it had not come yet.
+   */
+  #cut(segment: string, found: SegmentBytes): SegmentBytes {
+    const { path, until, segmentBytes } = this.#o
+    const { timeline, start } = this.#boundsOf(segment)
+    const left = path.find(one => one.timeline === timeline)?.until
+    const end = earliest(found.end, left, until)
+    const bytes =
+      until !== undefined && until < found.end ? found.bytes.subarray(0, Number(until - start)) : found.bytes
+    if (bytes.length === segmentBytes) return { ...found, end }
+    return { ...found, end, bytes: Buffer.concat([bytes, Buffer.alloc(segmentBytes - bytes.length)]) }
   }
 
   #refuseHole(segment: string): void {
@@ -196,12 +222,6 @@ export class StoredWal implements WalSource {
     return { ...parsed, end: parsed.start + BigInt(segmentBytes) }
   }
 
-  #fullLength(bytes: Buffer): Buffer {
-    const { segmentBytes } = this.#o
-    if (bytes.length === segmentBytes) return bytes
-    return Buffer.concat([bytes, Buffer.alloc(segmentBytes - bytes.length)])
-  }
-
   async #patiently<T>(work: () => Promise<T>): Promise<T> {
     for (const waitMs of this.#o.retryDelaysMs ?? usualDelaysMs) {
       try {
@@ -213,6 +233,12 @@ export class StoredWal implements WalSource {
     }
     return work()
   }
+}
+
+function earliest(first: Lsn, ...others: (Lsn | undefined)[]): Lsn {
+  let least = first
+  for (const one of others) if (one !== undefined && one < least) least = one
+  return least
 }
 
 function unlessMissing(error: unknown): undefined {

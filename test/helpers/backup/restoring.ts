@@ -1,9 +1,10 @@
-import { chownSync, cpSync, mkdirSync } from 'node:fs'
+import { chownSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
 import type { Archiver } from '#backup/archive/archiver.ts'
 import { runBackup } from '#backup/base/full.ts'
 import { databaseTime } from '#backup/base/server-facts.ts'
+import type { SealPool } from '#backup/envelope/pool.ts'
 import { KeyRing, recoveryFrom } from '#backup/keys/ring.ts'
 import { layout } from '#backup/layout.ts'
 import type { BackupKind, BackupMarker } from '#backup/model.ts'
@@ -61,25 +62,28 @@ export async function original(t: Pick<TestContext, 'after'>, bin?: string): Pro
     backup: kind => backup({ server, place, archiver }, kind),
     commit: id => commit(server, id),
     point: name => makePoint(server, place, name),
-    restore: async (directory, target = {}, more = {}) =>
-      restore({ ...(await restoreOptions({ place, bin, directory, target })), ...more }),
+    restore: async (directory, target = {}, more = {}) => {
+      const { pool, spool, storage } = place
+      const repository = await recoveryRepository(place.directory, storage)
+      return restore({ ...restoreOptions({ pool, spool, bin, directory, target }), repository, ...more })
+    },
   }
 }
 
-/** With the recovery key, and without the state of the home. */
-export async function restoreOptions(o: {
-  place: ArchivePlace
+/** Everything but the repository. */
+export function restoreOptions(o: {
+  pool: SealPool
+  spool: string | undefined
   bin: string | undefined
   directory: string
   target?: TargetOptions
-}): Promise<RestoreOptions> {
+}): Omit<RestoreOptions, 'repository'> {
   const { postgresBin, programRoot, runAs } = testProgram()
   return {
-    repository: await recoveryRepository(o.place),
-    pool: o.place.pool,
+    pool: o.pool,
     request: parseRequest(o.target ?? {}, 'UTC'),
     directory: o.directory,
-    spool: o.place.spool,
+    spool: o.spool,
     binaries: findBinaries({ bin: o.bin ?? postgresBin, programRoot }),
     runAs,
     log: silentLog,
@@ -87,12 +91,9 @@ export async function restoreOptions(o: {
   }
 }
 
-/** The repository as a bare machine opens it that has nothing but the recovery key. */
-export async function recoveryRepository(
-  place: ArchivePlace,
-  storage: Storage = place.storage,
-): Promise<Repository> {
-  const home = openHome(join(place.directory, 'home'))
+/** The repository as a bare machine opens it that has nothing but the recovery key of the place's home. */
+export async function recoveryRepository(place: string, storage: Storage): Promise<Repository> {
+  const home = openHome(join(place, 'home'))
   const { identities, trustedSigner } = await recoveryFrom({ home })
   const ring = new KeyRing({ identities })
   return Repository.open({ storage, ring, log: silentLog, ...(trustedSigner ? { trustedSigner } : {}) })
@@ -125,13 +126,6 @@ export async function idsIn(
 /** A directory of its own file, not there yet. */
 export function restoreTarget(t: Pick<TestContext, 'after'>): string {
   return join(testDirectory(t), 'home')
-}
-
-/** A copy of the repository that a test may damage. */
-export function copyRepository(t: Pick<TestContext, 'after'>, place: ArchivePlace): string {
-  const to = testDirectory(t)
-  cpSync(join(place.directory, 'repository'), join(to, 'repository'), { recursive: true })
-  return to
 }
 
 /** A directory that PostgreSQL may make a tablespace in. */
