@@ -4,7 +4,7 @@ import type { RemovalReport, VerifyFault, VerifyReport } from '../model.ts'
 import type { Repository } from '../repository.ts'
 
 /** Whether the object is small, written once, and stays until somebody removes it and says so. */
-export function belongsInInventory(key: string): boolean {
+function belongsInInventory(key: string): boolean {
   if (key === layout.repository) return true
   if (key.startsWith(layout.backups)) return key.endsWith('/COMPLETE')
   return [layout.dataKeys, 'identity/', layout.points, layout.pins, layout.allReports].some(prefix =>

@@ -26,7 +26,7 @@ export interface ArchiveParts {
 const shownBackups = 100
 const shownJobs = 20
 
-export function archiveStatus(parts: ArchiveParts): ArchiveStatus {
+function archiveStatus(parts: ArchiveParts): ArchiveStatus {
   const { archiver, canary, catalogue, jobs, scheduler, repository, walMode } = parts
   const { contents } = catalogue
   const backups = contents ? summaries(contents) : []

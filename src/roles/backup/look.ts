@@ -147,10 +147,10 @@ export async function pruneRepository(
 }
 
 // Two missed renewals of a slow store and a margin.
-export const leaseTtlMs = 60_000
+const leaseTtlMs = 60_000
 
 /** Backups and pruning share one lease: nothing is removed while something is added. @throws BACKUP_BUSY */
-export async function leaseOf(
+async function leaseOf(
   { storage, log }: OpenBackup,
   name: string,
   verb: string,

@@ -13,7 +13,7 @@ export function actor(): string {
   }
 }
 
-export function table(rows: readonly (readonly string[])[]): string[] {
+function table(rows: readonly (readonly string[])[]): string[] {
   const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map(row => row[i]?.length ?? 0)))
   return rows.map(row =>
     row
@@ -36,7 +36,7 @@ export function backupTable(backups: readonly BackupSummary[]): string[] {
   return table([['ID', 'KIND', 'FINISHED', 'SIZE', 'STORED', 'VERIFIED', 'NOTE'], ...rows])
 }
 
-export function minute(time: string): string {
+function minute(time: string): string {
   return `${time.slice(0, 16).replace('T', ' ')}Z`
 }
 

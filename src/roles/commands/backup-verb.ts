@@ -22,7 +22,7 @@ export async function withBackup(
 }
 
 /** Warnings and worse, on standard error: standard output is the verb's answer. */
-export async function verbLog(context: Context) {
+async function verbLog(context: Context) {
   const { createLog, silentLog } = await import('#lib/log.ts')
   if (context.json) return silentLog
   const destination = { write: (line: string) => void process.stderr.write(warningText(line)) }
