@@ -55,12 +55,12 @@ export function verifyText(report: VerifyReport): string[] {
 export function drillText(drill: DrillSummary): string[] {
   const steps = drill.steps.map(
     step =>
-      `${step.ok ? 'ok  ' : 'FAIL'} ${step.name.padEnd(12)} ${step.seconds.toFixed(1).padStart(7)} s  ${step.detail}`,
+      `${step.ok ? 'ok  ' : 'FAIL'} ${step.name.padEnd(14)} ${step.seconds.toFixed(1).padStart(7)} s  ${step.detail}`,
   )
   const rpo = drill.rpoSeconds === undefined ? 'not measured' : `${drill.rpoSeconds.toFixed(1)} s`
   return [
     ...steps,
-    `backup ${drill.backupId}: recovery time ${drill.rtoSeconds.toFixed(1)} s, recovery point ${rpo}, ${drill.megabytesPerSecond} MB/s`,
+    `backup ${drill.backupId}: recovery time ${drill.rtoSeconds.toFixed(1)} s, recovery point ${rpo}, ${drill.megabytesPerSecond.toFixed(0)} MB/s`,
     drill.ok ? 'the drill is passed' : 'THE DRILL IS FAILED',
   ]
 }
