@@ -3,6 +3,7 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
+import { realFiles, type SpoolFiles } from '#backup/archive/spool-files.ts'
 import { layout } from '#backup/layout.ts'
 import type { WalFacts } from '#backup/model.ts'
 import { formatLsn, parseLsn, parseSegmentName, segmentName } from '#lib/lsn.ts'
@@ -196,6 +197,55 @@ describe('what the archive does when something is away', () => {
     })
     await server.write(40 * megabyte)
     await archiver.untilStored(await server.flushLsn(), 20_000)
+    await assertContinuous(place, archiver.status().systemIdentifier as string)
+  })
+
+  test('an archive that starts while the repository is away receives all the same, and stores later', async t => {
+    const server = await archivedServer(t)
+    const place = await archivePlace(t)
+    const first = place.archiver(server.node)
+    await first.start()
+    await until(() => first.status().storedAt !== null)
+    await first.stop()
+    place.storage.plan = failOn({})
+    const second = place.archiver(server.node)
+    await second.start()
+    await server.write(20 * megabyte)
+    await second.untilFlushed(await server.flushLsn(), 10_000)
+    assert.equal(second.status().state, 'streaming')
+    await until(() => /cannot be used now/.test(second.status().reason ?? ''))
+    place.storage.plan = () => undefined
+    await second.untilStored(await server.flushLsn(), 10_000)
+    assert.equal(second.status().reason, null)
+    await assertContinuous(place, second.status().systemIdentifier as string)
+  })
+
+  test('while the disk of the spool fails nothing is confirmed, and afterwards all of it is there', async t => {
+    const server = await archivedServer(t)
+    const place = await archivePlace(t)
+    let isBroken = false
+    const files: SpoolFiles = {
+      ...realFiles,
+      datasync: async fd => {
+        if (isBroken) throw Object.assign(new Error('EIO: i/o error, fdatasync'), { code: 'EIO' })
+        return realFiles.datasync(fd)
+      },
+    }
+    const archiver = place.archiver(server.node, { files })
+    await archiver.start()
+    await until(() => archiver.status().storedAt !== null)
+    await archiver.untilFlushed(await server.flushLsn(), 10_000)
+    const before = await server.flushLsn()
+    isBroken = true
+    await server.write(20 * megabyte)
+    await until(() => /EIO/.test(archiver.status().reason ?? ''))
+    await until(() => archiver.status().failures > 3)
+    assert.equal(archiver.status().state, 'waiting')
+    const [slot] = await server.query<{ restart_lsn: string }>('SELECT restart_lsn FROM pg_replication_slots')
+    assert.ok((parseLsn(slot?.restart_lsn ?? '') as bigint) <= before)
+    isBroken = false
+    await archiver.untilStored(await server.flushLsn(), 20_000)
+    assert.equal(archiver.status().state, 'streaming')
     await assertContinuous(place, archiver.status().systemIdentifier as string)
   })
 

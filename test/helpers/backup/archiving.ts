@@ -75,7 +75,7 @@ export async function startCopy(
   return { node, directory, ...access(node) }
 }
 
-export function access(node: PostgresNode) {
+function access(node: PostgresNode) {
   const query = <T extends pg.QueryResultRow>(text: string): Promise<T[]> =>
     withClient(
       node.connection({ user: superuserName, database: 'postgres' }),
@@ -131,7 +131,7 @@ function binaries(bin: string | undefined) {
   return findBinaries({ bin: bin ?? postgresBin, programRoot })
 }
 
-export function connectTo(node: PostgresNode): () => Promise<ReplicationConnection> {
+function connectTo(node: PostgresNode): () => Promise<ReplicationConnection> {
   return () =>
     ReplicationConnection.open(node.connection({ user: 'moonyetis_replication', database: 'postgres' }), {
       applicationName: 'archive',
@@ -181,7 +181,7 @@ export async function openRepository(directory: string, storage: Storage): Promi
   return Repository.create({ storage, home })
 }
 
-export function archiverOptions(o: {
+function archiverOptions(o: {
   node: PostgresNode
   repository: Repository
   pool: SealPool
