@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { release } from '../envelope/frame.ts'
 import type { SealPool } from '../envelope/pool.ts'
 import type { SealedFrameReceipt, SealedObject, SealedWriter } from '../envelope/writer.ts'
 import type { DataKey } from '../keys/data-keys.ts'
@@ -23,9 +24,9 @@ interface Pack {
 }
 
 // Long enough that zstd and AES run at full speed; a few of them are all that is copied.
-const frameBytes = 2 * 1024 * 1024
-// Few requests for a store that counts them, little to read again when one fails.
-const packStoredBytes = 32 * 1024 * 1024
+const frameBytes = 1024 * 1024
+// Few requests for a store that counts them, and four of them fit into memory.
+const packStoredBytes = 16 * 1024 * 1024
 // What compresses to nothing must still fit into the memory of whoever opens it.
 const packRawBytes = 256 * 1024 * 1024
 // One travels while the next is being filled; more would only hold memory.
@@ -162,6 +163,8 @@ export class PackStream {
     const sealed = await writer.finish()
     this.#o.signal.throwIfAborted()
     const facts = await storeNew(this.#o.repository, object, sealed, this.#o.signal)
+    // Two packs of garbage would be more than all that is in use.
+    for (const part of sealed.parts) release(part)
     this.objects.push(facts)
     this.storedBytes += facts.bytes
   }

@@ -58,6 +58,7 @@ export function sealFrame(input: SealFrameInput): SealedFrame {
   cipher.setAAD(associatedData(input.headerHash, place))
   const ciphertext = cipher.update(packed ?? raw)
   cipher.final()
+  if (packed) release(packed)
   const tag = cipher.getAuthTag()
   const sha256 = createHash('sha256').update(ciphertext).update(tag).digest()
   return { parts: [ciphertext, tag], flags, rawBytes: raw.length, sha256, crcs: crcsOf(raw, input.pieces) }
@@ -78,13 +79,27 @@ export function openFrame(key: FrameKey, place: FramePlace, stored: Uint8Array):
   return raw
 }
 
+// Smaller buffers may lie in a pool that others use.
+const surelyOwnBytes = 256 * 1024
+
+/**
+ * Gives the memory of bytes that nobody uses any more back at once: the garbage collector would let tens of megabytes
+ * of it gather in every thread. Bytes that might share their memory stay.
+ */
+export function release(bytes: Uint8Array): void {
+  if (bytes.buffer.byteLength >= surelyOwnBytes && bytes.byteOffset === 0)
+    (bytes.buffer as ArrayBuffer).transfer(0)
+}
+
 // Node's buffer for the output is 16 KiB unless told otherwise, which costs more than the compression itself.
 function compress(raw: Uint8Array): Buffer | undefined {
   // ZSTD_COMPRESSBOUND (zstd.h): what incompressible input can grow to; then all of it fits one buffer.
   const bound = raw.length + (raw.length >>> 8) + 128
   const params = { [constants.ZSTD_c_compressionLevel]: 1 }
   const packed = zstdCompressSync(raw, { chunkSize: bound, params })
-  return packed.length < raw.length ? packed : undefined
+  if (packed.length < raw.length) return packed
+  release(packed)
+  return undefined
 }
 
 function decompress(packed: Buffer, rawBytes: number): Buffer {
