@@ -6,10 +6,19 @@ import { previewRestore } from '#backup/restore/preview.ts'
 import type { RestoreProgress } from '#backup/restore/restore.ts'
 import { parseRequest } from '#backup/restore/target.ts'
 import { systemClock } from '#lib/clock.ts'
-import { readRecoveredFile } from '#postgres/server/recovered-file.ts'
+import { type Lsn, parseLsn } from '#lib/lsn.ts'
+import { readRecoveredFile, removeRecoveredFile } from '#postgres/server/recovered-file.ts'
 import { liveReaders } from '#storage/readers.ts'
 import { debianBin, noDebian } from '#test/backup/archiving.ts'
-import { idsIn, type Original, original, restoreTarget, tablespaceDirectory } from '#test/backup/restoring.ts'
+import {
+  idsIn,
+  type Original,
+  original,
+  restoreTarget,
+  tablespaceDirectory,
+  valuesFrom,
+} from '#test/backup/restoring.ts'
+import { newNode } from '#test/postgres-node.ts'
 import { testDirectory, testProgram } from '#test/unprivileged.ts'
 
 const versions = [
@@ -129,4 +138,35 @@ test('a directory with something in it is left alone', async t => {
   writeFileSync(join(directory, 'precious'), 'x')
   await assert.rejects(from.restore(directory), { code: 'RESTORE_NOT_EMPTY' })
   assert.deepEqual(readdirSync(directory), ['precious'])
+})
+
+test('a restored database goes on in the same repository, and the next restore follows it', async t => {
+  const from = await original(t)
+  await from.commit(1)
+  await from.backup()
+  await from.commit(2)
+  await from.archived()
+  await from.archiver.stop()
+  await from.server.node.stop({ mode: 'immediate', withinMs: 5_000 })
+  const first = restoreTarget(t)
+  await from.restore(first)
+
+  removeRecoveredFile(join(first, 'postgres', 'node-a'))
+  const directory = testDirectory(t)
+  const node = newNode(t, { directory, dataDirectory: join(first, 'postgres', 'node-a') })
+  await node.start(30_000)
+  const archiver = from.place.archiver(node)
+  await archiver.start()
+  await valuesFrom(node, 'INSERT INTO kept VALUES (3)')
+  const [written] = await valuesFrom(node, 'SELECT pg_current_wal_flush_lsn()::text')
+  await archiver.untilStored(parseLsn(String(written)) as Lsn, 20_000)
+  await archiver.stop()
+
+  const second = restoreTarget(t)
+  const { timeline } = await from.restore(second)
+  assert.equal(timeline, 3)
+  assert.deepEqual(await idsIn(t, second), [1, 2, 3])
+  const older = restoreTarget(t)
+  await from.restore(older, { timeline: 1 })
+  assert.deepEqual(await idsIn(t, older), [1, 2])
 })

@@ -4,6 +4,7 @@ import { restoreError } from './errors.ts'
 import type { RestorePlan } from './plan.ts'
 import type { StoredWal } from './stored-wal.ts'
 import { describeTarget } from './target.ts'
+import { refuseHole } from './wal-range.ts'
 
 // The canary alone commits every few seconds; a log without commits for this long tells nothing.
 const mostSegments = 8
@@ -21,10 +22,14 @@ export async function lastCommitOf(plan: RestorePlan, wal: StoredWal): Promise<D
   return undefined
 }
 
-/** PostgreSQL knows that it has reached a time only by a later commit. @throws RESTORE_TARGET_UNREACHABLE */
+/**
+ * PostgreSQL knows that it has reached a time only by a later commit.
+ * @throws BACKUP_WAL_GAP when there may be one behind a hole, RESTORE_TARGET_UNREACHABLE
+ */
 export function refuseLaterThan(lastCommitAt: Date | undefined, plan: RestorePlan): void {
   const { target, backup, wal } = plan
   if (target.kind !== 'time' || lastCommitAt === undefined || lastCommitAt >= target.at) return
+  refuseHole(wal)
   throw restoreError('RESTORE_TARGET_UNREACHABLE', {
     target: describeTarget(target),
     reason: `the last commit in the write-ahead log is of ${lastCommitAt.toISOString()}`,

@@ -17,6 +17,7 @@ import { silentLog } from '#lib/log.ts'
 import { type Lsn, parseLsn } from '#lib/lsn.ts'
 import { superuserName } from '#postgres/server/access.ts'
 import { findBinaries } from '#postgres/server/binaries.ts'
+import type { PostgresNode } from '#postgres/server/node.ts'
 import { ReplicationConnection } from '#postgres/wire/connection.ts'
 import type { Storage } from '#storage/storage.ts'
 import { newNode, withClient } from '../postgres-node.ts'
@@ -121,6 +122,13 @@ export async function idsIn(
   } finally {
     await node.stop({ mode: 'fast', withinMs: 20_000 })
   }
+}
+
+/** The values of all rows, one after the other. */
+export async function valuesFrom(node: PostgresNode, sql: string): Promise<unknown[]> {
+  return withClient(node.connection({ user: superuserName, database: 'postgres' }), async client =>
+    (await client.query({ text: sql, rowMode: 'array' })).rows.flat(),
+  )
 }
 
 /** A directory of its own file, not there yet. */
