@@ -13,7 +13,6 @@ import {
   archivePlace,
   debianBin,
   noDebian,
-  slotName,
   startCopy,
 } from '#test/backup/archiving.ts'
 import { cloneDirectory } from '#test/postgres-node.ts'
@@ -117,6 +116,78 @@ for (const { name, bin, skip } of [
       const next = place.archiver(server.node)
       await next.start()
       await late
+    })
+
+    test('a slot that PostgreSQL gave up is made anew, and the gap is told', async t => {
+      const server = await archivedServer(t, {
+        bin,
+        settings: { max_slot_wal_keep_size: '32MB', max_wal_size: '32MB' },
+      })
+      const place = await archivePlace(t)
+      const first = place.archiver(server.node)
+      await first.start()
+      await until(() => first.status().state === 'streaming')
+      await server.write(20 * megabyte)
+      const before = await server.flushLsn()
+      await first.untilFlushed(before, 10_000)
+      await first.stop()
+      await server.write(150 * megabyte)
+      await server.query('CHECKPOINT')
+      const [lost] = await server.query('SELECT wal_status FROM pg_replication_slots')
+      assert.equal(lost?.wal_status, 'lost')
+      const gaps: { from: string; to: string; timeline: number }[] = []
+      const second = place.archiver(server.node, { onGap: gap => void gaps.push(gap) })
+      await second.start()
+      await until(() => gaps.length > 0)
+      await second.untilStored(await server.flushLsn(), 20_000)
+      assert.equal(gaps.length, 1)
+      assert.ok((parseLsn(gaps[0]?.from ?? '') as bigint) >= before - BigInt(segmentBytes))
+      assert.ok((parseLsn(gaps[0]?.to ?? '') as bigint) > before)
+      assert.deepEqual(
+        second.status().gaps.map(gap => gap.to),
+        gaps.map(gap => gap.to),
+      )
+      const [slot] = await server.query('SELECT wal_status FROM pg_replication_slots')
+      assert.equal(slot?.wal_status, 'reserved')
+    })
+
+    test('a timeline that ends is followed live: its end is kept, the next history is stored before the next segments', async t => {
+      const primary = await archivedServer(t, { bin })
+      const standby = await standbyOf(t, primary, bin)
+      const place = await archivePlace(t)
+      // A standby that streams is the server here, as after a switchover.
+      const archiver = place.archiver(standby.node)
+      await archiver.start()
+      await until(() => archiver.status().state === 'streaming')
+      await primary.write(20 * megabyte)
+      const written = await primary.flushLsn()
+      await archiver.untilStored(written, 20_000)
+      await standby.query('SELECT pg_promote()')
+      await until(() => archiver.status().timeline === 2)
+      await standby.write(20 * megabyte)
+      await archiver.untilStored(await standby.flushLsn(), 20_000)
+      const system = archiver.status().systemIdentifier as string
+      assert.equal(archiver.status().lastError, null)
+      assert.deepEqual(await place.repository.timelines(system), [1, 2])
+      const history = await place.repository.readSealed(layout.history(system, 2))
+      assert.match(history.bytes.toString(), /^1\t0\//m)
+      const puts = place.storage.calls.filter(call => call.operation === 'putNew').map(call => call.key)
+      const firstOfNext = puts.findIndex(key => /\/00000002[0-9A-F]{16}/.test(key))
+      assert.ok(puts.indexOf(layout.history(system, 2)) < firstOfNext)
+      const segments = await Array.fromAsync(place.repository.segments(system, 2))
+      assert.ok(segments.length > 0)
+      for (const { key, segment } of segments) {
+        const { bytes } = await place.repository.readSealed(key)
+        assert.ok(bytes.equals(readFileSync(join(standby.node.dataDirectory, 'pg_wal', segment))), segment)
+      }
+      const ends = (await tailsOf(place, system)).filter(one => one.timeline === 1)
+      const [switchLine] = /0\/[0-9A-F]+/.exec(history.bytes.toString()) ?? []
+      assert.equal(ends.at(-1)?.end, switchLine)
+      const spooled = readdirSync(archiver.status().spool.directory as string)
+      assert.deepEqual(
+        spooled.filter(file => /^00000001[0-9A-F]{16}/.test(file)),
+        [],
+      )
     })
   })
 }
@@ -264,38 +335,6 @@ describe('what the archive does when something is away', () => {
     await assertContinuous(place, archiver.status().systemIdentifier as string)
   })
 
-  test('a slot that PostgreSQL gave up is made anew, and the gap is told', async t => {
-    const server = await archivedServer(t, {
-      settings: { max_slot_wal_keep_size: '32MB', max_wal_size: '32MB' },
-    })
-    const place = await archivePlace(t)
-    const first = place.archiver(server.node)
-    await first.start()
-    await until(() => first.status().state === 'streaming')
-    await server.write(20 * megabyte)
-    await first.stop()
-    const before = await server.flushLsn()
-    await server.write(150 * megabyte)
-    await server.query('CHECKPOINT')
-    const [lost] = await server.query('SELECT wal_status FROM pg_replication_slots')
-    assert.equal(lost?.wal_status, 'lost')
-    const gaps: { from: string; to: string; timeline: number }[] = []
-    const second = place.archiver(server.node, { onGap: gap => void gaps.push(gap) })
-    await second.start()
-    await until(() => gaps.length > 0)
-    await second.untilStored(await server.flushLsn(), 20_000)
-    assert.equal(gaps.length, 1)
-    assert.ok((parseLsn(gaps[0]?.from ?? '') as bigint) >= before - BigInt(segmentBytes))
-    assert.ok((parseLsn(gaps[0]?.to ?? '') as bigint) > before)
-    assert.deepEqual(
-      second.status().gaps.map(gap => gap.to),
-      gaps.map(gap => gap.to),
-    )
-    const [slot] = await server.query('SELECT wal_status FROM pg_replication_slots')
-    assert.equal(slot?.wal_status, 'reserved')
-    await server.query(`SELECT 1 FROM pg_replication_slots WHERE slot_name = '${slotName}'`)
-  })
-
   test('another database is refused by the spool, and by the repository of a new spool', async t => {
     const [one, other] = [
       await archivedServer(t),
@@ -435,46 +474,7 @@ describe('who may archive', () => {
   })
 })
 
-describe('a timeline that ends', () => {
-  test('is followed live: its end is kept, the next history is stored before the next segments', async t => {
-    const primary = await archivedServer(t)
-    const standby = await standbyOf(t, primary)
-    const place = await archivePlace(t)
-    // A standby that streams is the server here, as after a switchover.
-    const archiver = place.archiver(standby.node)
-    await archiver.start()
-    await until(() => archiver.status().state === 'streaming')
-    await primary.write(20 * megabyte)
-    const written = await primary.flushLsn()
-    await archiver.untilStored(written, 20_000)
-    await standby.query('SELECT pg_promote()')
-    await until(() => archiver.status().timeline === 2)
-    await standby.write(20 * megabyte)
-    await archiver.untilStored(await standby.flushLsn(), 20_000)
-    const system = archiver.status().systemIdentifier as string
-    assert.equal(archiver.status().lastError, null)
-    assert.deepEqual(await place.repository.timelines(system), [1, 2])
-    const history = await place.repository.readSealed(layout.history(system, 2))
-    assert.match(history.bytes.toString(), /^1\t0\//m)
-    const puts = place.storage.calls.filter(call => call.operation === 'putNew').map(call => call.key)
-    const firstOfNext = puts.findIndex(key => /\/00000002[0-9A-F]{16}/.test(key))
-    assert.ok(puts.indexOf(layout.history(system, 2)) < firstOfNext)
-    const segments = await Array.fromAsync(place.repository.segments(system, 2))
-    assert.ok(segments.length > 0)
-    for (const { key, segment } of segments) {
-      const { bytes } = await place.repository.readSealed(key)
-      assert.ok(bytes.equals(readFileSync(join(standby.node.dataDirectory, 'pg_wal', segment))), segment)
-    }
-    const ends = (await tailsOf(place, system)).filter(one => one.timeline === 1)
-    const [switchLine] = /0\/[0-9A-F]+/.exec(history.bytes.toString()) ?? []
-    assert.equal(ends.at(-1)?.end, switchLine)
-    const spooled = readdirSync(archiver.status().spool.directory as string)
-    assert.deepEqual(
-      spooled.filter(file => /^00000001[0-9A-F]{16}/.test(file)),
-      [],
-    )
-  })
-
+describe('a timeline that ended', () => {
   test('is followed after a restart too, and WAL that only the old server had is kept', async t => {
     const primary = await archivedServer(t)
     const standby = await standbyOf(t, primary)
@@ -545,7 +545,7 @@ test('a full disk under the spool stops nothing but the archive, which goes on w
 })
 
 /** A standby that streams from the server, which stands still for a copy of its data directory. */
-async function standbyOf(t: TestContext, primary: ArchivedServer): Promise<ArchivedServer> {
+async function standbyOf(t: TestContext, primary: ArchivedServer, bin?: string): Promise<ArchivedServer> {
   const directory = testDirectory(t)
   const copy = join(directory, 'copy')
   await primary.node.stop({ mode: 'fast', withinMs: 30_000 })
@@ -553,7 +553,7 @@ async function standbyOf(t: TestContext, primary: ArchivedServer): Promise<Archi
   writeFileSync(join(copy, 'standby.signal'), '')
   const { port, socketDirectory } = await primary.node.start(60_000)
   const conninfo = `host=${socketDirectory} port=${port} user=moonyetis_replication`
-  return startCopy(t, { of: copy, directory, settings: { primary_conninfo: conninfo } })
+  return startCopy(t, { of: copy, directory, bin, settings: { primary_conninfo: conninfo } })
 }
 
 async function countSegments(place: Place, system: string): Promise<number> {
