@@ -143,6 +143,17 @@ test('a drill fails by the step that found it', async suite => {
     assert.deepEqual([step?.name, step?.detail], ['write canary', 'the archive stands still'])
   })
 
+  await suite.test('one that is called off stops, leaves nothing and stores no report', async () => {
+    const before = (await Array.fromAsync(place.storage.list(layout.reports('drill')))).length
+    const cancel = new AbortController()
+    const onProgress = ({ step }: { step: string }) => {
+      if (step === 'books') cancel.abort()
+    }
+    await assert.rejects(from.drill({ signal: cancel.signal, onProgress }), { code: 'RESTORE_CANCELLED' })
+    assert.deepEqual(readdirSync(from.scratch), [])
+    assert.equal((await Array.fromAsync(place.storage.list(layout.reports('drill')))).length, before)
+  })
+
   await suite.test('a backup that is not there', async () => {
     assert.match((await failed({ backupId: 'nothing' }))?.detail ?? '', /no backup nothing/)
   })

@@ -11,7 +11,7 @@ export interface RestoredCanary {
   lsn: Lsn
 }
 
-export async function withClient<T>(
+async function withClient<T>(
   connection: pg.ClientConfig,
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
@@ -27,7 +27,7 @@ export async function withClient<T>(
 }
 
 /** Databases that one can connect to. */
-export async function databasesOf(connection: pg.ClientConfig): Promise<string[]> {
+async function databasesOf(connection: pg.ClientConfig): Promise<string[]> {
   return withClient(connection, async client => {
     const { rows } = await client.query<{ name: string }>(
       'SELECT datname AS name FROM pg_database WHERE datallowconn ORDER BY datname',

@@ -12,6 +12,7 @@ import type { SealPool } from '../envelope/pool.ts'
 import { layout } from '../layout.ts'
 import { type DrillReport, formatVersion } from '../model.ts'
 import type { Repository } from '../repository.ts'
+import { restoreError } from '../restore/errors.ts'
 import { layDatabase } from '../restore/lay.ts'
 import { planRestore, type RestorePlan } from '../restore/plan.ts'
 import { walOf } from '../restore/preview.ts'
@@ -81,17 +82,12 @@ export async function drill(options: DrillOptions): Promise<DrillReport> {
       findings.steps.note({ name: 'drill', ok: false, seconds: 0, detail: (error as Error).message })
     log.error({ err: error, backupId: findings.backupId }, 'the restore drill failed')
   }
+  // Whoever called it off did not want to know.
+  if (options.signal?.aborted) throw restoreError('RESTORE_CANCELLED', { directory: options.scratch })
   const report = reportOf(options, findings)
   await repository.writeSigned(layout.report('drill', report.id), report)
   log.info({ backupId: report.backupId, ok: report.ok, rtoSeconds: report.rtoSeconds }, 'restore drill ended')
   return report
-}
-
-/** For a caller whose exit number tells how it went. @throws DRILL_FAILED */
-export function refuseFailed(report: DrillReport): void {
-  const failed = report.steps.find(step => !step.ok)
-  if (report.ok || !failed) return
-  throw drillError('DRILL_FAILED', { backupId: report.backupId, step: failed.name, reason: failed.detail })
 }
 
 interface Findings {
@@ -106,9 +102,9 @@ interface Findings {
   replayedTo?: string
 }
 
-function newFindings({ clock, onProgress, backupId }: DrillOptions): Findings {
+function newFindings({ clock, onProgress, backupId, signal }: DrillOptions): Findings {
   return {
-    steps: new Steps(clock, step => onProgress?.({ step })),
+    steps: new Steps({ clock, signal, onStep: step => onProgress?.({ step }) }),
     startedAt: clock.now(),
     backupId: backupId ?? 'none',
     rtoSeconds: 0,
@@ -144,12 +140,11 @@ async function proveBackup(options: DrillOptions, findings: Findings): Promise<v
     }
     await checkStoppedPages(options, steps, plan, scratch)
   } finally {
-    await steps
-      .say('delete', async () => {
-        await removeScratch(scratch, log, clock)
-        return 'nothing is left of it'
-      })
-      .finally(() => reader.close())
+    const remove = async () => {
+      await removeScratch(scratch, log, clock)
+      return 'nothing is left of it'
+    }
+    await steps.say('delete', remove, { always: true }).finally(() => reader.close())
   }
 }
 

@@ -24,7 +24,7 @@ export function hasSoundChecksum(page: Buffer, block: number): boolean {
 }
 
 /** What pd_checksum should be; the field itself counts as zero. */
-export function pageChecksum(page: Buffer, block: number): number {
+function pageChecksum(page: Buffer, block: number): number {
   const content = wordsOf(page)
   // pd_checksum is the lower half of the third word.
   const third = (content[2] as number) & 0xffff0000

@@ -1,15 +1,20 @@
 import type { Clock } from '#lib/clock.ts'
 import type { DrillStep } from '../model.ts'
 
+export interface StepsOptions {
+  clock: Clock
+  /** After it none begins but those that always do. */
+  signal?: AbortSignal | undefined
+  onStep: (name: string) => void
+}
+
 /** Runs the steps of a drill one after the other and writes down how each went. */
 export class Steps {
   readonly done: DrillStep[] = []
-  readonly #clock: Clock
-  readonly #onStep: (name: string) => void
+  readonly #o: StepsOptions
 
-  constructor(clock: Clock, onStep: (name: string) => void) {
-    this.#clock = clock
-    this.#onStep = onStep
+  constructor(options: StepsOptions) {
+    this.#o = options
   }
 
   /** The first one that failed. */
@@ -18,9 +23,15 @@ export class Steps {
   }
 
   /** `work` gives its result and what to say of it. */
-  async run<T>(name: string, work: () => Promise<{ result: T; detail: string }>): Promise<T> {
-    this.#onStep(name)
-    const beganMs = this.#clock.monotonicMs()
+  async run<T>(
+    name: string,
+    work: () => Promise<{ result: T; detail: string }>,
+    { always = false } = {},
+  ): Promise<T> {
+    const { clock, signal, onStep } = this.#o
+    if (!always) signal?.throwIfAborted()
+    onStep(name)
+    const beganMs = clock.monotonicMs()
     try {
       const { result, detail } = await work()
       this.#note(name, true, beganMs, detail)
@@ -31,8 +42,8 @@ export class Steps {
     }
   }
 
-  async say(name: string, work: () => Promise<string>): Promise<void> {
-    await this.run(name, async () => ({ result: undefined, detail: await work() }))
+  async say(name: string, work: () => Promise<string>, options?: { always: boolean }): Promise<void> {
+    await this.run(name, async () => ({ result: undefined, detail: await work() }), options)
   }
 
   /** One that was a part of another. */
@@ -41,6 +52,6 @@ export class Steps {
   }
 
   #note(name: string, ok: boolean, beganMs: number, detail: string): void {
-    this.done.push({ name, ok, seconds: (this.#clock.monotonicMs() - beganMs) / 1000, detail })
+    this.done.push({ name, ok, seconds: (this.#o.clock.monotonicMs() - beganMs) / 1000, detail })
   }
 }

@@ -69,7 +69,7 @@ export async function layDatabase(options: LayOptions): Promise<Laid> {
 }
 
 /** The sealed manifest object of a backup. */
-export async function readManifest(o: {
+async function readManifest(o: {
   repository: Repository
   pool: SealPool
   backup: DatabaseBackup

@@ -77,7 +77,7 @@ export interface RestoreResult {
   nextSteps: string[]
 }
 
-export const incompleteName = 'RESTORE_INCOMPLETE'
+const incompleteName = 'RESTORE_INCOMPLETE'
 
 // Long enough for a storage that is away for a while; a dead reader keeps a prune waiting for this long.
 const readerTtlMs = 120_000

@@ -84,7 +84,7 @@ export class SpoolReader {
  * later one was on its way to the disk when the power went. A server may have flushed the header of a page before what
  * goes on there: such a page says nothing.
  */
-export function knownPages(bytes: Buffer): Buffer {
+function knownPages(bytes: Buffer): Buffer {
   let end = 0
   while (end < bytes.length && !isZero(bytes.subarray(end, end + shortHeaderBytes))) end += walPageBytes
   if (end > walPageBytes && isZero(bytes.subarray(end - walPageBytes + shortHeaderBytes, end)))
