@@ -59,5 +59,9 @@ export function diskFailure(error: unknown, facts: { key: string; storage: strin
   const words = refused[code === 'EOPNOTSUPP' ? 'ENOTSUP' : code]
   if (words === undefined) return error
   const [reason, mend] = words
-  return storageError('STORAGE_REFUSED', { ...facts, reason: `${reason} (${facts.key})`, mend }, options)
+  return storageError(
+    'STORAGE_REFUSED',
+    { ...facts, reason: facts.key === '' ? reason : `${reason} (${facts.key})`, mend },
+    options,
+  )
 }

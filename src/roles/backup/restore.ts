@@ -119,7 +119,7 @@ async function checkBooks(connection: import('pg').ClientConfig): Promise<{ ok: 
   const { recompute } = await import('#game/recompute.ts')
   const books = await reconcile({ target: connection as DatabaseTarget, recompute })
   const wrong = books.checks.filter(check => check.mismatches > 0n)
-  const rounds = books.checks.find(check => check.name === 'rounds')?.rows ?? 0n
+  const rounds = books.checks.find(check => check.name === 'round-postings')?.rows ?? 0n
   if (wrong.length === 0) return { ok: true, detail: `${books.checks.length} checks, ${rounds} rounds` }
   return { ok: false, detail: wrong.map(check => `${check.name}: ${check.mismatches} wrong`).join(', ') }
 }

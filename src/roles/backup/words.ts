@@ -43,13 +43,13 @@ function minute(time: string): string {
 export function verifyText(report: VerifyReport): string[] {
   const { faults, objects, readBytes, wholeBackups, walThrough, mode } = report
   const seconds = (Date.parse(report.finishedAt) - Date.parse(report.startedAt)) / 1000
-  const read = `read ${objects} objects, ${megabytes(readBytes)} MB, in ${duration(seconds)} (${mode})`
+  const read = `read ${counted(objects, 'object')}, ${megabytes(readBytes)} MB, in ${duration(seconds)} (${mode})`
   const reach = walThrough.map(
     one => `the log of ${one.systemIdentifier} goes to ${one.end} on timeline ${one.timeline} without a hole`,
   )
-  if (faults.length === 0) return [read, ...reach, `whole: ${wholeBackups.length} backups`]
+  if (faults.length === 0) return [read, ...reach, `whole: ${counted(wholeBackups.length, 'backup')}`]
   const list = faults.map(fault => `${fault.problem.padEnd(8)} ${fault.object}: ${fault.reason}`)
-  return [read, ...reach, ...list, `THE REPOSITORY IS NOT WHOLE: ${faults.length} objects`]
+  return [read, ...reach, ...list, `THE REPOSITORY IS NOT WHOLE: ${counted(faults.length, 'object')}`]
 }
 
 export function drillText(drill: DrillSummary): string[] {
@@ -63,4 +63,8 @@ export function drillText(drill: DrillSummary): string[] {
     `backup ${drill.backupId}: recovery time ${drill.rtoSeconds.toFixed(1)} s, recovery point ${rpo}, ${drill.megabytesPerSecond.toFixed(0)} MB/s`,
     drill.ok ? 'the drill is passed' : 'THE DRILL IS FAILED',
   ]
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`
 }

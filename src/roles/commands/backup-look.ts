@@ -26,7 +26,6 @@ function addList(add: AddVerb): void {
         const found = await listBackups(backup)
         if (context.json) context.print(JSON.stringify(found))
         else {
-          if (backup.repository.trust.warning) context.print(`warning: ${backup.repository.trust.warning}`)
           for (const { object, reason } of found.damaged) context.print(`damaged: ${object}: ${reason}`)
           const none = `There are no complete backups in ${found.repository}: \`npx moonyetis backup full\` takes one.`
           for (const line of found.backups.length > 0 ? backupTable(found.backups) : [none])

@@ -55,8 +55,6 @@ async function restoreVerb(context: Context, options: Record<string, unknown>): 
   const request = parseRequest(options, loadBackupConfig(context).backup.timezone)
   return withKeys(context, async (backup, signal) => {
     const work = await import('../backup/restore.ts')
-    if (backup.repository.trust.warning && !context.json)
-      process.stderr.write(`warning: ${backup.repository.trust.warning}\n`)
     if (options.dryRun) {
       const preview = await work.preview(backup, { request, directory })
       for (const line of context.json ? [JSON.stringify(preview)] : previewText(preview)) context.print(line)
