@@ -135,7 +135,7 @@ async function streamIn(connection: ReplicationConnection, o: BaseBackupOptions)
       newSink(packs, manifest, progress),
     )
     await packs.end()
-    progress.bytes({ storedBytes: packs.storedBytes })
+    progress.bytes({ bytesDone: packs.rawBytes, storedBytes: packs.storedBytes })
     return { start, end, packs, serverManifest: Buffer.concat(manifest) }
   } catch (error) {
     // Whoever removes what was stored must not be followed by an upload.
@@ -152,10 +152,14 @@ function newSink(packs: PackStream, manifest: Buffer[], progress: ProgressMeter)
       progress.phase('data')
     },
     archive: (name, path) => packs.begin(name.replace(/\.tar$/, ''), path),
-    data: bytes => packs.write(bytes),
+    data: bytes => {
+      progress.bytes({ bytesDone: packs.rawBytes, storedBytes: packs.storedBytes })
+      return packs.write(bytes)
+    },
     manifest: () => {},
     manifestData: bytes => void manifest.push(Buffer.from(bytes)),
-    progress: () => progress.bytes({ bytesDone: packs.rawBytes, storedBytes: packs.storedBytes }),
+    // What we have counted ourselves is newer.
+    progress: () => {},
   }
 }
 

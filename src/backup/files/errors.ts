@@ -25,6 +25,14 @@ export const { rows: filesErrorRows, failure: filesError } = defineErrors({
     message: '{path} is there already; files are restored only to where nothing is.',
     hint: 'Choose an empty directory, or move away what is there.',
   },
+  FILES_LEAD_OUT: {
+    status: 500,
+    exit: 3,
+    retry: false,
+    title: 'The files of the backup lead out of their directory',
+    message: '{path} of the backup lies behind a link; nothing was written.',
+    hint: 'No backup of this program holds such a path. Look at who could write into the repository with its key.',
+  },
   FILES_NOT_IN_BACKUP: {
     status: 404,
     exit: 1,

@@ -32,7 +32,7 @@ interface ReadEntry {
 }
 
 /**
- * Writes the entries of a tar archive below a directory, durably. @throws FILES_TARGET_OCCUPIED, TAR_INVALID
+ * Writes the entries of a tar archive below a directory, durably. @throws FILES_TARGET_OCCUPIED, FILES_LEAD_OUT, TAR_INVALID
  */
 export function writeEntries(o: {
   archive: Buffer
@@ -75,7 +75,7 @@ function refuseWaysOut(entries: readonly ReadEntry[]): void {
     entries.filter(({ entry }) => entry.type === 'symlink').map(({ entry }) => entry.path),
   )
   const below = entries.find(({ entry }) => parentsOf(entry.path).some(parent => links.has(parent)))
-  if (below) throw filesError('FILES_UNREADABLE', { path: below.entry.path, reason: 'it lies behind a link' })
+  if (below) throw filesError('FILES_LEAD_OUT', { path: below.entry.path })
 }
 
 function parentsOf(path: string): string[] {
