@@ -62,7 +62,8 @@ for (const { name, bin, skip } of versions) {
       ['an LSN has what was committed before it', () => ({ lsn: three.lsn }), [1, 2, 3]],
       ['a named point has what was committed before it', () => ({ name: 'between' }), [1, 2]],
     ]
-    for (const [words, target, ids] of targets) {
+    // The log is handed out alike for both; one of them shows each kind of target.
+    for (const [words, target, ids] of bin === undefined ? targets : targets.slice(0, 1)) {
       await suite.test(words, async t => {
         const home = restoreTarget(t)
         await from.restore(home, target())

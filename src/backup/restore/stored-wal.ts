@@ -1,14 +1,14 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '#lib/errors.ts'
-import { formatLsn, type Lsn, parseLsn, parseSegmentName } from '#lib/lsn.ts'
+import { type Lsn, parseLsn, parseSegmentName } from '#lib/lsn.ts'
 import { checkSegment } from '#postgres/wire/wal-page.ts'
-import { walkRecords } from '#postgres/wire/wal-records.ts'
 import type { SealPool } from '../envelope/pool.ts'
 import { backupError } from '../errors.ts'
 import { layout } from '../layout.ts'
 import type { WalFacts } from '../model.ts'
 import type { Repository } from '../repository.ts'
 import { restoreError } from './errors.ts'
+import { faultIn } from './last-record.ts'
 import { SpoolReader } from './spooled.ts'
 import { listTails, type StoredTail } from './tails.ts'
 import type { Stretch } from './timelines.ts'
@@ -125,12 +125,8 @@ export class StoredWal implements WalSource {
     const { start } = this.#boundsOf(segment)
     const found = this.#checked(segment, { bytes: piece.bytes, end: piece.end, where: piece.file })
     // Unlike the repository's objects nobody signed it: only its records tell whether it is as it was received.
-    const { brokenAt, brokenBecause } = walkRecords(piece.bytes, {
-      start,
-      segmentBytes: this.#o.segmentBytes,
-    })
-    if (brokenAt === undefined) return found
-    const reason = `${brokenBecause} at ${formatLsn(brokenAt)}`
+    const reason = faultIn(piece.bytes, { start, segmentBytes: this.#o.segmentBytes, end: piece.end })
+    if (reason === undefined) return found
     throw restoreError('RESTORE_WAL_DAMAGED', { object: piece.file, reason })
   }
 
