@@ -108,7 +108,7 @@ async function factsOf({ debian, embedded, memory }: BenchWorld): Promise<Record
     cpu: `${cpus().length} x ${cpus()[0]?.model}`,
     'load before': load,
     fdatasyncPerSecond: server ? measureFdatasync(server.node.logDirectory) : 'n/a',
-    data: `${server?.megabytes.toFixed(0)} MB in all databases, on disk, read before`,
+    data: `${server?.megabytes.toFixed(0)} MB in all databases, on disk and in the page cache`,
     target: memory.startsWith('/dev/shm') ? 'tmpfs' : memory,
     window: `${repeats} interleaved repeats; commits ${seconds} s each`,
   }

@@ -4,11 +4,12 @@ import { superuserName } from '#postgres/server/access.ts'
 import { run } from './processes.ts'
 import { type BenchServer, type BenchWorld, idleArchiveCommand, makeDirectories } from './world.ts'
 
-const program = '/usr/bin/pgbackrest'
 const stanza = 'bench'
 
+/** Its path, or undefined when it is not installed. */
 export function findPgbackrest(): string | undefined {
-  return existsSync(program) ? program : undefined
+  const places = (process.env.PATH ?? '').split(':').map(directory => `${directory}/pgbackrest`)
+  return [...places, '/usr/bin/pgbackrest'].find(existsSync)
 }
 
 /** A repository of pgBackRest for one server. */
@@ -55,7 +56,7 @@ export class Pgbackrest {
   }
 
   #command(verb: string, ...rest: string[]): string[] {
-    return [program, `--config=${this.#config}`, `--stanza=${stanza}`, verb, ...rest]
+    return [findPgbackrest() ?? 'pgbackrest', `--config=${this.#config}`, `--stanza=${stanza}`, verb, ...rest]
   }
 }
 
