@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { commonFailure } from '#lib/errors.ts'
 
 /** Combinations that would put real money or real players at risk. @throws REFUSED (exit 3) */
@@ -17,4 +19,12 @@ export function refuseUnsafeInstallation(
         'MOONYETIS_CHAIN=mainnet needs PUBLIC_URL, the address that players type, such as https://play.example.',
     })
   }
+}
+
+/** A home that a restore has not finished looks like one and is none. @throws REFUSED (exit 3) */
+export function refuseHalfRestored(homeRoot: string): void {
+  if (!existsSync(join(homeRoot, 'RESTORE_INCOMPLETE'))) return
+  throw commonFailure('REFUSED', {
+    reason: `${homeRoot} holds a restore that did not end: restore again into an empty directory, or remove this one.`,
+  })
 }

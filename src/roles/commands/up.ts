@@ -15,7 +15,8 @@ export function addUp(add: AddVerb): void {
       const { values } = loadSlices([logSlice, installationSlice, httpSlice, postgresServerSlice], context)
       const { log, installation, http, postgres } = values
       // Before anything is made: a database remembers for ever which chain it was born on.
-      const { refuseUnsafeInstallation } = await import('../safety.ts')
+      const { refuseHalfRestored, refuseUnsafeInstallation } = await import('../safety.ts')
+      refuseHalfRestored(context.homeRoot)
       refuseUnsafeInstallation(installation, http)
       const home = context.openHome()
       if (installation.chain === 'mainnet') (await import('../setup.ts')).requireRecoveryKey(home)
