@@ -29,16 +29,27 @@ export function latestReport<T extends { finishedAt: string }>(reports: readonly
   )
 }
 
-/** When each backup was last proven whole, by a check or by a drill; RFC 3339. */
+/**
+ * When each backup was last proven whole, by a check or by a drill; RFC 3339. A fault that was found later takes the
+ * proof back: one in a backup's own objects from that backup, one in log or keys from all that were not found whole then.
+ */
 export function verifiedAt(
-  verifies: readonly Pick<VerifyReport, 'wholeBackups' | 'finishedAt'>[],
+  verifies: readonly Pick<VerifyReport, 'wholeBackups' | 'finishedAt' | 'faults'>[],
   drills: readonly Pick<DrillReport, 'backupId' | 'finishedAt' | 'ok'>[],
 ): Map<string, string> {
   const times = new Map<string, string>()
-  const note = (id: string, time: string) => {
-    if ((times.get(id) ?? '') < time) times.set(id, time)
+  const proven = drills
+    .filter(one => one.ok)
+    .map(one => ({ wholeBackups: [one.backupId], faults: [], finishedAt: one.finishedAt }))
+  const inOrder = [...verifies, ...proven].sort((a, b) => (a.finishedAt < b.finishedAt ? -1 : 1))
+  for (const { wholeBackups, faults, finishedAt } of inOrder) {
+    const objects = faults.map(one => one.object)
+    const isShared = objects.some(key => shared.some(prefix => key.startsWith(prefix)))
+    for (const id of [...times.keys()])
+      if (isShared || objects.some(key => key.startsWith(layout.backup(id)))) times.delete(id)
+    for (const id of wholeBackups) times.set(id, finishedAt)
   }
-  for (const { wholeBackups, finishedAt } of verifies) for (const id of wholeBackups) note(id, finishedAt)
-  for (const { backupId, finishedAt, ok } of drills) if (ok) note(backupId, finishedAt)
   return times
 }
+
+const shared = [layout.clusters, layout.allTails, layout.dataKeys]
