@@ -128,6 +128,18 @@ describe('verify', () => {
     assert(first.objects >= 4, 'a backup that nobody has read is read whole')
     assert.deepEqual(first.wholeBackups, [id])
   })
+
+  test('reads the log that a new backup was taken in, on whatever day', async () => {
+    const key = layout.segment(system, segmentOf(1, 5))
+    const original = await small.storage.get(key)
+    await small.storage.put(key, [original.subarray(1)])
+    for (const day of [24, 25, 26]) {
+      const clock = { ...systemClock, now: () => new Date(`2026-11-${day}T03:00:00Z`) }
+      const { faults, wholeBackups } = await check({ everyDays: 300, clock })
+      assert.deepEqual([faults.map(one => one.object), wholeBackups], [[key], []])
+    }
+    await small.storage.put(key, [original])
+  })
 })
 
 /** Objects that a check names; a repository that cannot even be opened names its descriptor. */

@@ -6,6 +6,7 @@ import type { SealPool } from '../envelope/pool.ts'
 import { layout } from '../layout.ts'
 import {
   type BackupMarker,
+  type DatabaseFacts,
   formatVersion,
   type ObjectFacts,
   type SealedHeader,
@@ -75,7 +76,8 @@ class Verification {
     const { repository, id } = this.#o
     const reports = id === undefined ? await readReports<VerifyReport>(repository, 'verify', this.#blame) : []
     const markers = await this.#markers()
-    const due = this.#dueReader(reports.flatMap(report => report.wholeBackups))
+    const readBefore = reports.flatMap(report => report.wholeBackups)
+    const due = this.#dueReader(readBefore, markers)
     const logs = await this.#logs(markers)
     const whole = await this.#readBackups(markers, due)
     await this.#readLogs(logs, markers, due)
@@ -112,12 +114,18 @@ class Verification {
   }
 
   /** Which objects are read this time. Without a period all are. */
-  #dueReader(readBefore: readonly string[]): (backup: string | undefined, key: string) => boolean {
+  #dueReader(
+    readBefore: readonly string[],
+    markers: readonly BackupMarker[],
+  ): (backup: string | undefined, key: string) => boolean {
     const { everyDays = 1 } = this.#o
     const known = new Set(readBefore)
+    // A backup is not whole without the log from its beginning to its end.
+    const fresh = markers.flatMap(one => (one.database && !known.has(one.id) ? [one.database] : []))
     const day = Math.floor(this.#startedAt.getTime() / 86_400_000)
     return (backup, key) => {
       if (everyDays <= 1 || (backup !== undefined && !known.has(backup))) return true
+      if (backup === undefined && fresh.some(one => isLogWithin(key, one))) return true
       return smallHash(key) % everyDays === day % everyDays
     }
   }
@@ -385,6 +393,17 @@ class Verification {
 }
 
 const ageHeader = Buffer.from('age-encryption.org/v1')
+
+/** Whether the segment holds log of the time in which the backup was taken. */
+function isLogWithin(key: string, { systemIdentifier, start, stop, segmentBytes }: DatabaseFacts): boolean {
+  const [from, to] = [parseLsn(start), parseLsn(stop)]
+  if (from === undefined || to === undefined || !key.startsWith(layout.cluster(systemIdentifier)))
+    return false
+  return (
+    !segmentBefore(key, from, segmentBytes) &&
+    segmentBefore(key, to + BigInt(segmentBytes) - 1n, segmentBytes)
+  )
+}
 
 function segmentBefore(key: string, lsn: Lsn, segmentBytes: number): boolean {
   const name = /[0-9A-F]{24}/.exec(key)?.[0]
