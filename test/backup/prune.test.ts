@@ -6,7 +6,7 @@ import { planRetention, type RetentionPlan } from '#backup/retention/policy.ts'
 import { prune } from '#backup/retention/prune.ts'
 import { verify } from '#backup/verify/verify.ts'
 import { systemClock } from '#lib/clock.ts'
-import { SmallRepository, segmentOf, system } from '#test/backup/small-repository.ts'
+import { at, SmallRepository, segmentOf, system } from '#test/backup/small-repository.ts'
 
 const rules = { keepDays: 7, keepAtLeast: 1, keepFilesDays: 30, keepFilesAtLeast: 1 }
 const now = new Date('2026-11-24T12:00:00Z')
@@ -88,6 +88,7 @@ describe('pruning', () => {
       ...plan,
       remove: plan.keep.filter(one => one.backup.id === oldest?.id),
       keep: plan.keep.filter(one => one.backup.id !== oldest?.id),
+      walNeededFrom: new Map([[system, at(14)]]),
     }
     const removal = await prune({ repository, plan: forced, lease, by: 'test', clock: systemClock })
     assert.deepEqual(removal.backups, [oldest?.id])
@@ -96,5 +97,23 @@ describe('pruning', () => {
       (await small.keys()).filter(key => key.startsWith(layout.backup(oldest?.id ?? ''))).length,
       0,
     )
+  })
+
+  test('keeps the key of a backup whose own log another one still needs', async () => {
+    const { repository } = small
+    const backup = await small.writeBackup('own-log', { segment: 15, finishedAt: day(9) })
+    const plan = await planNow()
+    const forced = { ...plan, remove: [{ backup, why: 'test' }], walNeededFrom: new Map([[system, at(15)]]) }
+    const keep = plan.keep.filter(one => one.backup.id !== backup.id)
+    const removal = await prune({
+      repository,
+      plan: { ...forced, keep },
+      lease,
+      by: 'test',
+      clock: systemClock,
+    })
+    assert.deepEqual(removal.objects, [])
+    const [dataKey = ''] = backup.dataKeys
+    assert((await small.keys()).some(key => key.startsWith(`${layout.dataKeys}${dataKey}/`)))
   })
 })

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '#lib/clock.ts'
-import { formatLsn, type Lsn, parseSegmentName } from '#lib/lsn.ts'
+import { formatLsn, type Lsn, parseLsn, parseSegmentName, segmentStart } from '#lib/lsn.ts'
 import type { Lease } from '#storage/lease.ts'
 import { layout } from '../layout.ts'
 import { type BackupMarker, formatVersion, type RemovalReport } from '../model.ts'
@@ -23,6 +23,8 @@ export interface PruneOptions {
   }) => void
 }
 
+// A position that cannot be read must keep everything.
+const everything: Lsn = 0xffff_ffff_ffff_ffffn
 // One request of S3 deletes up to 1,000 keys.
 const batch = 500
 
@@ -95,10 +97,20 @@ async function removeBackup(repository: Repository, backup: BackupMarker): Promi
   return bytes
 }
 
-/** Without its data key, a copy of a removed backup that somebody kept is noise. */
+/**
+ * Without its data key, a copy of a removed backup that somebody kept is noise. A backup that brought its own log sealed
+ * it with the same key: that stays for as long as a kept backup is rolled forward through this log.
+ */
 async function removeKeys(repository: Repository, plan: RetentionPlan): Promise<string[]> {
   const used = new Set(plan.keep.flatMap(({ backup }) => backup.dataKeys))
-  const unused = plan.remove.flatMap(({ backup }: Decision) => backup.dataKeys).filter(id => !used.has(id))
+  const isDone = ({ backup: { database } }: Decision) =>
+    !database ||
+    segmentStart((parseLsn(database.stop) ?? everything) - 1n, database.segmentBytes) <
+      (plan.walNeededFrom.get(database.systemIdentifier) ?? 0n)
+  const unused = plan.remove
+    .filter(isDone)
+    .flatMap(({ backup }) => backup.dataKeys)
+    .filter(id => !used.has(id))
   const gone: string[] = []
   for (const id of new Set(unused)) {
     for await (const { key } of repository.storage.list(`${layout.dataKeys}${id}/`)) gone.push(key)
