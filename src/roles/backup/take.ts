@@ -56,7 +56,7 @@ export async function takeBackup(
   return ran
 }
 
-async function databaseAccess({ home, values }: OpenBackup): Promise<DatabaseAccess> {
+async function databaseAccess({ home, values, storage }: OpenBackup): Promise<DatabaseAccess> {
   const connect: DatabaseAccess['connect'] = async ({ signal }) =>
     ReplicationConnection.open(await replicationTarget(home, values), {
       applicationName: 'moonyetis backup',
@@ -64,7 +64,8 @@ async function databaseAccess({ home, values }: OpenBackup): Promise<DatabaseAcc
     })
   const access = { connect, databaseTime: async () => databaseTime(await sqlTarget(home, values)) }
   const archive = await archiveStatus(home)
-  return archive ? { ...access, ...archiveAccess(home) } : access
+  // One that archives into another repository stores here nothing of what this backup needs.
+  return archive?.repository === storage.description ? { ...access, ...archiveAccess(home) } : access
 }
 
 function archiveAccess(home: Home): Pick<DatabaseAccess, 'rotateWalKey' | 'untilStored'> {
