@@ -188,6 +188,8 @@ async function restoreFilesOnly(options: RestoreOptions): Promise<RestoreResult>
   const { repository, request, clock } = options
   const beganMs = clock.monotonicMs()
   const marker = await filesFor(repository, request)
+  // Before anything is made: who is asked for the key then tries again into the same directory.
+  for (const id of marker.dataKeys) await repository.dataKey(id)
   const home = beginHome(options, marker)
   const files = await layFiles(options, marker, home)
   endHome(home)
