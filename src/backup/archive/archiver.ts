@@ -294,7 +294,12 @@ export class Archiver {
       removed?.timeline === wanted.timeline && removed.lsn === wanted.lsn
         ? await this.#passGap(connection, spool, meeting, wanted)
         : wanted
-    if (have && at.timeline > have.timeline) await spool.closeTimeline(have.timeline, have.end)
+    if (have && at.timeline > have.timeline) {
+      await spool.closeTimeline(have.timeline, have.end)
+      // What was there of the old timeline says nothing about the new one.
+      this.#flushed.limit(at.lsn)
+      this.#shipper?.stored.limit(at.lsn)
+    }
     return at
   }
 
