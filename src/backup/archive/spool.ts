@@ -1,4 +1,4 @@
-import { closeSync, openSync, read, statSync } from 'node:fs'
+import { closeSync, fsyncSync, openSync, read, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { adoptOwner } from '#lib/home.ts'
 import { formatLsn, type Lsn, segmentName, segmentStart } from '#lib/lsn.ts'
@@ -72,6 +72,8 @@ export class Spool {
     this.#complete = complete
     this.#closed = closed
     this.#directoryFd = openSync(this.directory, 'r')
+    // Names that a killed process gave are confirmed from now on.
+    fsyncSync(this.#directoryFd)
     this.#flushedFd = this.#files.open(this.pathFor('flushed'))
     this.#resting = this.#lastOpen()
     this.#spare = new Spare({ files: this.#files, directory: this.directory, bytes: o.segmentBytes })
