@@ -68,7 +68,16 @@ export class Scheduler {
 
   start(): void {
     // Schedules are to the minute; a tick costs microseconds.
-    this.#timer = setInterval(() => this.tick(), this.#o.tickMs ?? 5_000)
+    this.#timer = setInterval(() => this.#tickSafely(), this.#o.tickMs ?? 5_000)
+  }
+
+  /** Commits may wait for this process: a full disk under state/ must not end it. */
+  #tickSafely(): void {
+    try {
+      this.tick()
+    } catch (error) {
+      this.#o.log.error({ err: error }, 'what is due cannot be started, trying again')
+    }
   }
 
   close(): void {
