@@ -116,4 +116,19 @@ describe('pruning', () => {
     const [dataKey = ''] = backup.dataKeys
     assert((await small.keys()).some(key => key.startsWith(`${layout.dataKeys}${dataKey}/`)))
   })
+
+  test('stops for a pin and for a reader that came after the plan', async () => {
+    const { repository, storage } = small
+    const backup = await small.writeBackup('late-wish', { segment: 15, finishedAt: day(9) })
+    const plan = { ...(await planNow()), remove: [{ backup, why: 'test' }], walNeededFrom: new Map() }
+    const remove = () => prune({ repository, plan, lease, by: 'test', clock: systemClock })
+    await storage.put(layout.pin(backup.id), [Buffer.from('a pin')])
+    await assert.rejects(remove(), /late-wish was pinned meanwhile/)
+    await storage.delete([layout.pin(backup.id)])
+    await storage.put(layout.reader('somebody'), [Buffer.from('a word')])
+    await assert.rejects(remove(), /reads from the repository/)
+    await storage.delete([layout.reader('somebody')])
+    assert((await repository.backups()).some(one => one.id === backup.id))
+    assert.deepEqual((await remove()).backups, [backup.id])
+  })
 })

@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '#lib/clock.ts'
+import { commonFailure } from '#lib/errors.ts'
 import { formatLsn, type Lsn, parseLsn, parseSegmentName, segmentStart } from '#lib/lsn.ts'
 import type { Lease } from '#storage/lease.ts'
+import { liveReaders } from '#storage/readers.ts'
 import { layout } from '../layout.ts'
 import { type BackupMarker, formatVersion, type RemovalReport } from '../model.ts'
 import type { Repository } from '../repository.ts'
@@ -73,15 +75,27 @@ async function removeAll(o: PruneOptions, removal: RemovalReport): Promise<void>
   for (const { backup } of plan.remove) {
     o.signal?.throwIfAborted()
     await lease.check()
+    await refuseLate(o)
     removal.backups.push(backup.id)
     freed(await removeBackup(repository, backup), 0)
   }
   removal.objects.push(...(await removeKeys(repository, plan)))
   for (const [system, before] of plan.walNeededFrom) {
     await lease.check()
+    await refuseLate(o)
     const facts = await removeLog(o, system, before, bytes => freed(bytes, 1))
     if (facts.segments > 0) removal.walRemoved.push(facts)
   }
+}
+
+/** Whoever reads or pins since the plan was made is not in it. @throws REFUSED */
+async function refuseLate({ repository: { storage }, plan, clock }: PruneOptions): Promise<void> {
+  const [reader] = await liveReaders(storage, layout.readers, clock)
+  if (reader)
+    throw commonFailure('REFUSED', { reason: `A restore reads from the repository: ${reader.holder}.` })
+  for (const { backup } of plan.remove)
+    if (await storage.head(layout.pin(backup.id)))
+      throw commonFailure('REFUSED', { reason: `${backup.id} was pinned meanwhile.` })
 }
 
 async function removeBackup(repository: Repository, backup: BackupMarker): Promise<number> {
