@@ -5,7 +5,7 @@ import type { RestoreProgress, RestoreResult } from '#backup/restore/restore.ts'
 import { commonFailure } from '#lib/errors.ts'
 import type { OpenBackup } from '../backup/open.ts'
 import type { AddVerb, Context } from '../program.ts'
-import { attached, text, withBackup } from './backup-verb.ts'
+import { attached, text, wholeNumber, withBackup } from './backup-verb.ts'
 
 /** backup restore and drill. */
 export function addBackupRestore(add: AddVerb): void {
@@ -33,6 +33,7 @@ function addRestore(add: AddVerb): void {
       ['--lsn <lsn>', 'up to this position of the log, such as 0/5B000028'],
       ['--name <name>', 'up to a restore point'],
       ['--id <id>', 'begin with this backup instead of the newest before the target'],
+      ['--timeline <n>', 'along this timeline, also one that an earlier restore has left behind'],
       ['--files-only', 'only secrets, certificates and configuration'],
       ['--dry-run', 'only tell what would be restored'],
       ['--start', 'start the restored home and stay with it, as npm start does'],
@@ -52,7 +53,8 @@ async function restoreVerb(context: Context, options: Record<string, unknown>): 
   const directory = resolve(to)
   const { parseRequest } = await import('#backup/restore/target.ts')
   const { loadBackupConfig } = await import('../backup/open.ts')
-  const request = parseRequest(options, loadBackupConfig(context).backup.timezone)
+  const timeline = wholeNumber('--timeline', options.timeline, 1, 999_999_999)
+  const request = parseRequest({ ...options, timeline }, loadBackupConfig(context).backup.timezone)
   return withKeys(context, async (backup, signal) => {
     const work = await import('../backup/restore.ts')
     if (options.dryRun) {
