@@ -11,6 +11,7 @@ import { systemClock } from '#lib/clock.ts'
 import { callControl } from '#lib/control.ts'
 import { commonFailure, Failure } from '#lib/errors.ts'
 import { type Home, writeDurably } from '#lib/home.ts'
+import { isKey } from '#storage/keys.ts'
 import { acquireLease, type Lease } from '#storage/lease.ts'
 import { liveReaders } from '#storage/readers.ts'
 import { holderName } from '../archive/role.ts'
@@ -200,7 +201,7 @@ export async function pin(backup: OpenBackup, id: string, reason: string): Promi
 export async function unpin(backup: OpenBackup, id: string, by: string): Promise<void> {
   const { repository, storage } = backup
   const key = layout.pin(id)
-  if (!(await storage.head(key))) throw commonFailure('NOT_FOUND', { what: `pin of ${id}` })
+  if (!isKey(key) || !(await storage.head(key))) throw commonFailure('NOT_FOUND', { what: `pin of ${id}` })
   const at = systemClock.now().toISOString()
   const report: RemovalReport = {
     format: formatVersion,
