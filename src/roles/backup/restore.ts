@@ -83,6 +83,8 @@ export async function drillBackup(
   o: { id?: string; signal: AbortSignal; onProgress: (progress: DrillProgress) => void },
 ): Promise<DrillReport> {
   const { home, repository, pool, log, values } = backup
+  // A slip of the finger is no failed drill: that would be stored, signed, and alarm people.
+  if (o.id !== undefined) await repository.backup(o.id)
   const report = await drill({
     repository,
     pool,
