@@ -77,7 +77,8 @@ function parseTime(given: string, timezone: string): RestoreTarget {
   const [year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0] = parts.slice(1, 7).map(Number)
   const wallMs = Date.UTC(year, month - 1, day, hour || 0, minute || 0, second || 0)
   // Date.UTC takes the 31st of February for a day in March.
-  const isReal = new Date(wallMs).getUTCDate() === day && (hour || 0) < 24 && (minute || 0) < 60
+  const isReal =
+    new Date(wallMs).getUTCDate() === day && (hour || 0) < 24 && Math.max(minute || 0, second || 0) < 60
   if (!isReal || month > 12) throw wrong(given, 'there is no such time')
   const utcMs = parts[8] ? wallMs - offsetMs(parts[8]) : toUtc(given, wallMs, timezone)
   const micros = (parts[7] ?? '').padEnd(6, '0')
