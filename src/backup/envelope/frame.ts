@@ -74,7 +74,9 @@ export function openFrame(key: FrameKey, place: FramePlace, stored: Uint8Array):
   decipher.setAuthTag(stored.subarray(stored.length - tagBytes))
   const packed = decipher.update(stored.subarray(0, stored.length - tagBytes))
   decipher.final()
-  const raw = place.flags & frameFlags.zstd ? decompress(packed, place.rawBytes) : packed
+  const isPacked = (place.flags & frameFlags.zstd) !== 0
+  const raw = isPacked ? decompress(packed, place.rawBytes) : packed
+  if (isPacked) release(packed)
   if (raw.length !== place.rawBytes) throw new Error('the frame is not as long as it says')
   return raw
 }

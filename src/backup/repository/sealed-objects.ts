@@ -2,7 +2,7 @@ import { type KeyObject, randomBytes } from 'node:crypto'
 import type { Storage } from '#storage/storage.ts'
 import { requireSound } from '../envelope/damage.ts'
 import { prefixBytes, readHeaderLength } from '../envelope/format.ts'
-import { defaultFrameBytes } from '../envelope/frame.ts'
+import { defaultFrameBytes, release } from '../envelope/frame.ts'
 import { longestHeaderBytes, parseHeader } from '../envelope/header.ts'
 import { type FrameWorks, onThisThread, type SealPool } from '../envelope/pool.ts'
 import { openFrames, type ProvenObject, prove } from '../envelope/reader.ts'
@@ -105,6 +105,8 @@ export class SealedObjects {
       yield* openFrames({ object: proven, dataKey: dataKey.bytes, works: pool, ahead: pool.threads + 1 })
     } catch (error) {
       throw named(object, error)
+    } finally {
+      release(proven.bytes)
     }
   }
 

@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import type { RunAs } from '#postgres/server/data-directory.ts'
 import { parseServerManifest } from '#postgres/wire/manifest.ts'
 import { TarReader } from '#postgres/wire/tar.ts'
+import { release } from '../envelope/frame.ts'
 import type { SealPool } from '../envelope/pool.ts'
 import { backupError } from '../errors.ts'
 import type { ArchiveFacts, BackupManifest, ObjectFacts } from '../model.ts'
@@ -38,8 +39,8 @@ export interface Laid {
   settings: Record<string, string>
 }
 
-// Packs are at most 64 MB: one being written, two on their way.
-const packsAhead = 2
+// Packs are 32 MB: one being written, the next one being fetched and begun.
+const packsAhead = 1
 
 /**
  * Writes the data directory of a backup, each file checked against the server's manifest, global/pg_control last. It is
@@ -92,6 +93,7 @@ async function layArchive(
     reader.push(frame)
     bytes += frame.length
     onBytes(frame.length)
+    release(frame)
   }
   reader.end()
   if (bytes === archive.rawBytes) return
@@ -114,7 +116,7 @@ async function* framesOf(options: LayOptions, packs: readonly string[]): AsyncGe
     first.catch(() => {})
     coming.push({ frames, first })
   }
-  for (let i = 0; i <= packsAhead; i++) beginNext()
+  for (let i = 0; i < packsAhead; i++) beginNext()
   for (let pack = coming.shift(); pack; pack = coming.shift()) {
     beginNext()
     for (let frame = await pack.first; !frame.done; frame = await pack.frames.next()) yield frame.value
