@@ -164,7 +164,7 @@ describe('a storage that fails', () => {
       complete = true
       return ran
     })
-    await until(async () => place.storage.stalled === 2 || complete, 30_000)
+    await until(() => place.storage.stalled === 2 || complete, 30_000)
     assert.equal(complete, false)
     place.storage.plan = () => undefined
     place.storage.release()
@@ -191,6 +191,19 @@ describe('a backup that is ended', () => {
     assert.equal((await place.backup(server.node)).outcome, 'done')
   })
 
+  test('by cancelling while the archive is still behind, it does not wait for that', async t => {
+    const place = await backupPlace(t)
+    const cancel = new AbortController()
+    const untilStored = () => {
+      setImmediate(() => cancel.abort())
+      return new Promise<void>(() => {})
+    }
+    const database = { ...databaseAccess(server.node), untilStored }
+    const ran = place.backup(server.node, { kind: 'db', database, signal: cancel.signal })
+    assert.equal((await failureOf(ran)).code, 'BACKUP_CANCELLED')
+    await assertNothing(place)
+  })
+
   test('by kill -9 at any moment, what is complete is whole, and the next one takes over and tidies up', async t => {
     const place = await backupPlace(t)
     for (const afterMs of [0, 60 + Math.random() * 200, 260 + Math.random() * 400]) {
@@ -205,7 +218,7 @@ describe('a backup that is ended', () => {
     }
     const left = await place.stored()
     assert(left.length > 0, 'the kills came too early to leave anything')
-    const { marker } = await oncePassedOver(() => place.backup(server.node, { leaseMs }))
+    const { marker } = await oncePassedOver(() => place.backup(server.node))
     const { repository } = place
     await sweepIncomplete({ repository, now: new Date(), graceMs: 0 })
     const complete = (await repository.backups()).map(one => layout.backup(one.id))
@@ -239,12 +252,14 @@ async function spawnBackup(t: TestContext, place: BackupPlace): Promise<ChildPro
 
 /** The lease of a holder that was killed ends by itself. */
 async function oncePassedOver<T>(work: () => Promise<T>): Promise<T> {
-  const deadlineMs = performance.now() + 30_000
+  const deadlineMs = performance.now() + 60_000
   for (;;) {
     try {
       return await work()
     } catch (error) {
-      if ((error as { code?: string }).code !== 'BACKUP_BUSY' || performance.now() > deadlineMs) throw error
+      // On a machine that stands still a short lease may be lost as well.
+      const isPassing = ['BACKUP_BUSY', 'LEASE_LOST'].includes((error as { code: string }).code)
+      if (!isPassing || performance.now() > deadlineMs) throw error
       await delay(200)
     }
   }
@@ -301,7 +316,7 @@ describe('a repository on a disk that fills up', { skip: noMount }, () => {
   test('has no backup, and room again', async t => {
     const directory = join(testDirectory(t), 'small')
     mkdirSync(directory)
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=20m', 'tmpfs', directory])
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=12m', 'tmpfs', directory])
     cleanUp(t, () => execFileSync('umount', [directory]))
     const place = await backupPlace(t, { directory })
     assert.equal((await failureOf(place.backup(server.node))).code, 'STORAGE_FULL')

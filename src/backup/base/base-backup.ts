@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import type { Clock } from '#lib/clock.ts'
 import type { Log } from '#lib/log.ts'
 import { formatLsn, type Lsn } from '#lib/lsn.ts'
@@ -67,7 +68,7 @@ export async function takeBaseBackup(o: BaseBackupOptions): Promise<TakenBaseBac
   const manifest = await storeManifest(o, stream, settings)
   o.progress.phase('wal')
   await ownWal?.store({ timeline: end.timeline, start: start.lsn, stop: end.lsn })
-  await o.untilStored?.(end.lsn)
+  if (o.untilStored) await unlessAborted(o.untilStored(end.lsn), o.signal)
   const server = { systemIdentifier, serverVersion: connection.serverVersion, segmentBytes }
   const times = { startTime: startTime.toISOString(), stopTime: stopTime.toISOString() }
   const database: DatabaseFacts = {
@@ -80,6 +81,18 @@ export async function takeBaseBackup(o: BaseBackupOptions): Promise<TakenBaseBac
   }
   const objects = [...packs.objects, manifest].sort((a, b) => (a.key < b.key ? -1 : 1))
   return { database, objects, rawBytes: packs.rawBytes, storedBytes: packs.storedBytes + manifest.bytes }
+}
+
+/** An archive that is far behind does not keep anybody who has changed their mind. */
+async function unlessAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted()
+  const over = new AbortController()
+  try {
+    await Promise.race([work, once(signal, 'abort', { signal: over.signal })])
+  } finally {
+    over.abort()
+  }
+  signal.throwIfAborted()
 }
 
 function rangeOf({

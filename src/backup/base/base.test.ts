@@ -1,10 +1,15 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { crc32c } from '@node-rs/crc32'
+import { manualClock } from '#lib/clock.ts'
 import { crc32cHex, type ServerManifest } from '#postgres/wire/manifest.ts'
 import { tarEnd, tarHeader, tarPadding } from '#postgres/wire/tar-writer.ts'
+import type { BackupKind, BackupMarker } from '../model.ts'
 import { FileIndex, type IndexedFile } from './file-index.ts'
+import { alreadyDone } from './full.ts'
 import { requireAsManifest } from './manifest-check.ts'
+import { type BackupProgress, ProgressMeter } from './progress.ts'
+import { sizeInBytes } from './server-facts.ts'
 
 const attributes = { mode: 0o600, uid: 1, gid: 1, modifiedAt: 0 }
 
@@ -119,4 +124,43 @@ describe('what came against the manifest', () => {
       delete expected.files[1]?.checksumAlgorithm
     }, /base\/5\/1259 has no CRC-32C/)
   })
+})
+
+describe('a backup that is due', () => {
+  const marker = (kind: BackupKind, startedAt: string) => ({ kind, startedAt }) as BackupMarker
+  const dueAt = new Date('2026-11-24T02:00:00Z')
+
+  test('is done when one of its kind, or a full one, began since then', () => {
+    const [early, late] = ['2026-11-24T01:59:59.999Z', '2026-11-24T02:00:00.000Z']
+    assert.equal(alreadyDone([marker('full', early)], { kind: 'full', dueAt }), undefined)
+    assert.equal(alreadyDone([marker('full', late)], { kind: 'full', dueAt })?.startedAt, late)
+    assert.equal(alreadyDone([marker('full', late)], { kind: 'db', dueAt })?.kind, 'full')
+    assert.equal(alreadyDone([marker('db', late), marker('files', late)], { kind: 'full', dueAt }), undefined)
+  })
+})
+
+describe('progress', () => {
+  test('tells rate and time left from the last ten seconds, and the total is never less than what is done', () => {
+    const clock = manualClock()
+    const told: BackupProgress[] = []
+    const meter = new ProgressMeter({ clock, onProgress: one => told.push(one) })
+    meter.phase('data')
+    meter.bytes({ bytesTotal: 1000 })
+    clock.advance(1000)
+    meter.bytes({ bytesDone: 100 })
+    assert.deepEqual([told.at(-1)?.bytesPerSecond, told.at(-1)?.etaSeconds], [100, 9])
+    clock.advance(10)
+    meter.bytes({ bytesDone: 105 })
+    assert.equal(told.at(-1)?.bytesDone, 100, 'it is told a few times a second, not for each byte')
+    for (let second = 0; second < 20; second++) {
+      clock.advance(1000)
+      meter.bytes({ bytesDone: 1100 })
+    }
+    assert.deepEqual([told.at(-1)?.bytesPerSecond, told.at(-1)?.bytesTotal], [0, 1100])
+    assert.equal(told.at(-1)?.etaSeconds, undefined)
+  })
+})
+
+test('sizes are read as SHOW prints them', () => {
+  assert.deepEqual(['8192', '16MB', '1GB', '512kB'].map(sizeInBytes), [8192, 2 ** 24, 2 ** 30, 2 ** 19])
 })

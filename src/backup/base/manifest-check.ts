@@ -3,7 +3,7 @@ import { baseBackupError } from './errors.ts'
 import type { IndexedFile } from './file-index.ts'
 
 /** What the server's manifest calls a file of an archive: those of a tablespace lie below its link. */
-export function manifestPath(file: Pick<IndexedFile, 'archive' | 'path'>): string {
+function manifestPath(file: Pick<IndexedFile, 'archive' | 'path'>): string {
   return file.archive === 'base' ? file.path : `pg_tblspc/${file.archive}/${file.path}`
 }
 

@@ -25,17 +25,17 @@ interface Pack {
 
 // Long enough that zstd and AES run at full speed; a few of them are all that is copied.
 const frameBytes = 1024 * 1024
-// Few requests for a store that counts them, and four of them fit into memory.
-const packStoredBytes = 16 * 1024 * 1024
+// Few enough requests for a store that counts them, and the ones under way fit into memory.
+const packStoredBytes = 8 * 1024 * 1024
 // What compresses to nothing must still fit into the memory of whoever opens it.
 const packRawBytes = 256 * 1024 * 1024
-// One travels while the next is being filled; more would only hold memory.
+// Enough to hide the latency of a store far away; more would only hold memory.
 const uploadsAtOnce = 2
 
 /**
  * Takes the raw archives of a base backup and stores them as packs. Bytes are copied once, into frames that worker
- * threads compress, encrypt and sum; when all frames are at work or both uploads are under way, write() makes its caller
- * wait. Memory: the frames and at most four packs, however large the database is.
+ * threads compress, encrypt and sum; when all frames are at work or enough uploads are under way, write() makes its caller
+ * wait. Memory: the frames and a handful of packs, however large the database is.
  */
 export class PackStream {
   readonly index = new FileIndex()
@@ -180,7 +180,7 @@ export class PackStream {
 }
 
 /** Stores what a writer has sealed. @throws BACKUP_EXISTS when something else lies there */
-export async function storeNew(
+async function storeNew(
   repository: Repository,
   object: string,
   sealed: SealedObject,

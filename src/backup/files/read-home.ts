@@ -18,7 +18,7 @@ export interface ReadHome {
 }
 
 /** What of a home is backed up; the rest is disposable, or has a backup of its own kind. */
-export const memberNames = ['.secrets', '.secure', '.ssl', 'config.json'] as const
+const memberNames = ['.secrets', '.secure', '.ssl', 'config.json'] as const
 
 // A file set is one object, and objects hold at most 64 MiB.
 const usualLimitBytes = 56 * 1024 * 1024

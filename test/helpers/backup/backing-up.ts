@@ -50,7 +50,7 @@ export async function backupPlace(
   }
 }
 
-export function backupOptions(o: {
+function backupOptions(o: {
   home: Home
   repository: Repository
   pool: SealPool
