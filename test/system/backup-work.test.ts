@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { setTimeout as delay } from 'node:timers/promises'
@@ -8,6 +8,7 @@ import type { VerifyReport } from '#backup/model.ts'
 import type { BackupStatus, BackupSummary } from '#backup/status.ts'
 import { type Answer, Client } from '#test/system/client.ts'
 import { query } from '#test/system/databases.ts'
+import { passTime } from '#test/system/leases.ts'
 import { type Program, startMoonYetis, until } from '#test/system/program.ts'
 import { Random } from '#test/system/random.ts'
 import { Table } from '#test/system/table.ts'
@@ -119,7 +120,7 @@ test('backups at work: over HTTP, with an archive that stalls, and killed at any
       launch.signal('SIGKILL')
       const { events } = await endOf(launch)
       whole.push(...doneIn(events))
-      passTime(program)
+      passTime(program, 'backup')
     }
     await requireWhole(program, whole)
     const done = await succeed<{ id: string }>(program, ['backup', 'full'])
@@ -171,17 +172,6 @@ function doneIn(events: readonly Record<string, unknown>[]): string[] {
 }
 
 const backupDirectories = ({ home }: Program) => readdirSync(join(home, 'backups', 'backups')).sort()
-
-/** What a dead process held is over, as after a minute and a half. */
-function passTime({ home }: Program): void {
-  const locks = join(home, 'backups', 'locks', 'backup')
-  for (const name of readdirSync(locks)) {
-    const path = join(locks, name)
-    const record = JSON.parse(readFileSync(path, 'utf8')) as { renewedAt: string }
-    const renewedAt = new Date(Date.parse(record.renewedAt) - 120_000).toISOString()
-    writeFileSync(path, JSON.stringify({ ...record, renewedAt }))
-  }
-}
 
 /** What is listed is whole, all that was announced is listed, and nothing else is found wrong. */
 async function requireWhole(program: Program, announced: readonly string[]): Promise<void> {
