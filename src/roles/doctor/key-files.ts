@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, statSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import type { Home } from '#lib/home.ts'
 import type { Check } from './check.ts'
@@ -6,8 +6,16 @@ import type { Check } from './check.ts'
 /** Files that hold keys: all of .secrets, and the data keys of the newest backup. */
 export function keyFilesOf(home: Home): string[] {
   const names = readdirSync(home.secrets, { recursive: true, encoding: 'utf8' })
-  const keys = [...names.map(name => join(home.secrets, name)), join(home.state, 'backup-keys.json')]
-  return keys.filter(path => lstatSync(path, { throwIfNoEntry: false })?.isFile())
+  const secrets = names.map(name => join(home.secrets, name))
+  return [...secrets, ...dataKeyFilesOf(home)].filter(path =>
+    lstatSync(path, { throwIfNoEntry: false })?.isFile(),
+  )
+}
+
+/** Data keys of backups: 32 bytes each, not text. */
+export function dataKeyFilesOf(home: Home): string[] {
+  const directory = join(home.state, 'backup-keys')
+  return existsSync(directory) ? readdirSync(directory).map(name => join(directory, name)) : []
 }
 
 /** Whether nobody but the owner of the home may read the keys. */

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { newAgeKeyPair } from '#backup/keys/age-keys.ts'
+import { newRandomDataKey } from '#backup/keys/data-keys.ts'
+import { KeyRing } from '#backup/keys/ring.ts'
 import { newSigningKey } from '#backup/keys/signing.ts'
 import { newSeedKey } from '#game/seeds.ts'
 import { newKeyedToken, newPlayerToken } from '#identity/tokens.ts'
@@ -17,7 +19,7 @@ function newHome(t: TestContext): Home {
   return openHome(root)
 }
 
-test('every secret of the home is masked wherever it stands, by line and inside JSON', t => {
+test('every secret of the home is masked wherever it stands, by line, and data keys too', t => {
   const home = newHome(t)
   const pem = newSigningKey()
   const secrets = {
@@ -27,11 +29,9 @@ test('every secret of the home is masked wherever it stands, by line and inside 
     backup_identity: newAgeKeyPair().identity,
   }
   for (const [name, value] of Object.entries(secrets)) ensureSecret(home, name, () => value)
-  const dataKey = Buffer.alloc(32, 7).toString('base64')
-  writeFileSync(
-    join(home.state, 'backup-keys.json'),
-    JSON.stringify({ keys: [{ id: 'a'.repeat(16), dataKey }] }),
-  )
+  const key = newRandomDataKey()
+  new KeyRing({ home }).remember(key)
+  const dataKey = key.bytes.toString('base64')
   const redact = newRedactor(home, [])
   const values = [...Object.values(secrets), ...pem.split('\n').slice(1, -1), dataKey]
   for (const value of values) {

@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs'
 import type { ConfigEntry } from '#lib/config.ts'
 import type { Home } from '#lib/home.ts'
-import { keyFilesOf } from './key-files.ts'
+import { dataKeyFilesOf, keyFilesOf } from './key-files.ts'
 
 const mask = '[redacted]'
 // Shorter values would mask words; every secret that this program makes is longer.
@@ -24,31 +24,20 @@ export function newRedactor(home: Home, entries: readonly ConfigEntry[]): (text:
   }
 }
 
-/** Every value in the files that hold keys: whole, by line, and the strings inside JSON. */
+/** Every value in the files that hold keys: whole, by line, and data keys as text would have them. */
 export function secretValuesOf(home: Home): string[] {
+  const dataKeys = new Set(dataKeyFilesOf(home))
   return keyFilesOf(home).flatMap(path => {
-    const text = readFileSync(path, 'utf8').trim()
-    if (path.endsWith('.json')) return stringsIn(text)
+    const bytes = readFileSync(path)
+    if (dataKeys.has(path))
+      return [bytes.toString('hex'), bytes.toString('base64'), bytes.toString('base64url')]
+    const text = bytes.toString('utf8').trim()
     const lines = text.split(/\r?\n/).map(line => line.trim())
     // A log line holds a PEM block with its line breaks escaped.
     return [text, text.replaceAll('\n', '\\n'), ...lines].filter(
       value => !/^(#|-----)/.test(value) || value === text,
     )
   })
-}
-
-function stringsIn(json: string): string[] {
-  try {
-    const found: string[] = []
-    JSON.parse(json, (key, value) => {
-      found.push(key)
-      if (typeof value === 'string') found.push(value)
-      return value
-    })
-    return found.filter(one => one.length >= 16)
-  } catch {
-    return [json]
-  }
 }
 
 function configSecrets(entries: readonly ConfigEntry[]): string[] {
