@@ -27,6 +27,8 @@ export interface HttpOptions {
   config: HttpConfig
   log: Log
   metrics: Metrics
+  /** Text of other processes' metrics, under other names, that GET /metrics shows too; it must not throw. */
+  moreMetrics?: () => Promise<string>
   /** Asked by /readyz, and by /startupz until it was true once. */
   ready: () => Promise<ReadyReport> | ReadyReport
   version: string
@@ -76,7 +78,8 @@ export async function createHttp(options: HttpOptions): Promise<Http> {
   const errorRows = { ...commonErrors.rows, ...httpRows, ...options.errorRows }
   await registerOpenApi(app, { version: options.version, errorRows, publicUrl: config.publicUrl })
   await app.register(probeRoutes, { ready: options.ready, drain: state, log })
-  addMetricsRoute(app, metrics, options.mayReadMetrics ?? (() => false))
+  const render = async () => `${await metrics.render()}${(await options.moreMetrics?.()) ?? ''}`
+  addMetricsRoute(app, { render, contentType: metrics.contentType }, options.mayReadMetrics ?? (() => false))
   return { app, listen: () => listen(app, config), drain: createDrain(app, state, log) }
 }
 
@@ -220,7 +223,7 @@ function addNotFound(app: App, { routes, httpMetrics, state }: Omit<RouteParts, 
 
 function addMetricsRoute(
   app: App,
-  metrics: Metrics,
+  metrics: Pick<Metrics, 'render' | 'contentType'>,
   mayRead: NonNullable<HttpOptions['mayReadMetrics']>,
 ): void {
   const schema = describe({

@@ -3,20 +3,28 @@ import { join } from 'node:path'
 import { Archiver } from '#backup/archive/archiver.ts'
 import { Canary } from '#backup/canary.ts'
 import { Catalogue } from '#backup/catalogue.ts'
+import { clearScratch } from '#backup/drill/scratch.ts'
 import { type Job, Jobs } from '#backup/jobs/jobs.ts'
+import { backupMetrics } from '#backup/metrics.ts'
 import { Scheduler } from '#backup/schedule/scheduler.ts'
 import { systemClock } from '#lib/clock.ts'
 import { serveControl } from '#lib/control.ts'
 import type { Home } from '#lib/home.ts'
 import { Lifecycle, onShutdown } from '#lib/lifecycle.ts'
 import { createLog, type Log } from '#lib/log.ts'
-import { createMetrics } from '#lib/metrics.ts'
+import { createMetrics, type Metrics } from '#lib/metrics.ts'
 import { removeRecord, writeRecord } from '#lib/processes.ts'
 import { ReplicationConnection } from '#postgres/wire/connection.ts'
 import { openJobLog } from './archive/job-log.ts'
-import { type ArchiveParts, archiveRoutes, schedulerFacts } from './archive/role.ts'
+import { type ArchiveParts, archiveRoutes, archiveStatus, schedulerFacts } from './archive/role.ts'
 import { replicationTarget, sqlTarget } from './backup/connect.ts'
-import { loadBackupConfig, type OpenBackup, openBackup, spoolDirectory } from './backup/open.ts'
+import {
+  loadBackupConfig,
+  type OpenBackup,
+  openBackup,
+  scratchDirectory,
+  spoolDirectory,
+} from './backup/open.ts'
 import { schedulesOf } from './backup/schedules.ts'
 import type { Context } from './program.ts'
 
@@ -68,6 +76,8 @@ async function openParts(
 ): Promise<ArchiveParts> {
   const { home, values, repository } = backup
   const catalogue = new Catalogue({ repository, everyMs: lookEveryMs, log })
+  const metrics = createMetrics()
+  const told = backupMetrics(metrics)
   const jobLog = await lifecycle.open(
     'job log',
     () => openJobLog(home),
@@ -76,6 +86,7 @@ async function openParts(
   const jobs = newJobs(context, home, log, {
     ended: job => {
       jobLog.write(job)
+      told.ended(job)
       void catalogue.refresh()
       scheduler.ended(job)
       // What was just found whole makes older ones dispensable.
@@ -83,7 +94,7 @@ async function openParts(
         jobs.start('prune', [], 'schedule')
     },
   })
-  const archiver = newArchiver(backup, log, reason => scheduler.heal(reason))
+  const archiver = newArchiver(backup, metrics, log, reason => scheduler.heal(reason))
   const scheduler = new Scheduler({
     home,
     schedules: schedulesOf(values),
@@ -100,6 +111,10 @@ async function openParts(
     clock: systemClock,
     log,
   })
+  // What a killed drill left running; nobody waits for it.
+  void clearScratch(scratchDirectory(values, home), log, systemClock).catch(error =>
+    log.warn({ err: error }, 'what a killed drill left could not be removed'),
+  )
   await lifecycle.open(
     'catalogue',
     () => catalogue.start(),
@@ -129,7 +144,10 @@ async function openParts(
     () => canary.close(),
   )
   const { walMode } = values.backup
-  return { archiver, canary, catalogue, jobs, scheduler, repository: backup.storage.description, walMode }
+  const place = { repository: backup.storage.description, walMode }
+  const parts: ArchiveParts = { archiver, canary, catalogue, jobs, scheduler, metrics, ...place }
+  told.watch(() => archiveStatus(parts), systemClock.now)
+  return parts
 }
 
 function newJobs(context: Context, home: Home, log: Log, on: { ended: (job: Job) => void }): Jobs {
@@ -143,7 +161,12 @@ function newJobs(context: Context, home: Home, log: Log, on: { ended: (job: Job)
   })
 }
 
-function newArchiver(backup: OpenBackup, log: Log, heal: (reason: string) => void): Archiver {
+function newArchiver(
+  backup: OpenBackup,
+  metrics: Metrics,
+  log: Log,
+  heal: (reason: string) => void,
+): Archiver {
   const { home, values, repository, pool } = backup
   const { spoolLimitMegabytes, slotKeepMegabytes, tailSeconds } = values.backup
   return new Archiver({
@@ -158,7 +181,7 @@ function newArchiver(backup: OpenBackup, log: Log, heal: (reason: string) => voi
     tailEveryMs: tailSeconds * 1000,
     clock: systemClock,
     log,
-    metrics: createMetrics(),
+    metrics,
     onGap: gap => heal(`WAL is missing from ${gap.from} to ${gap.to}`),
     holder: `${hostname()} ${home.root}`,
   })

@@ -1,4 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { clearScratch } from '#backup/drill/scratch.ts'
+import { systemClock } from '#lib/clock.ts'
 import { callControl, isListening } from '#lib/control.ts'
 import type { Home } from '#lib/home.ts'
 import { silentLog } from '#lib/log.ts'
@@ -16,7 +18,10 @@ const upStopsWithinMs = 120_000
 const pollMs = 50
 
 /** Stops everything that runs on this home. Throws ROLE_FAILED when the live `up` does not come to an end. */
-export async function down(home: Home, options: { stopWithinMs: number }): Promise<DownResult> {
+export async function down(
+  home: Home,
+  options: { stopWithinMs: number; scratch: string },
+): Promise<DownResult> {
   const stopped = (await stopLiveUp(home)) ? ['up'] : []
   // supervise stops PostgreSQL itself when asked politely.
   for (const name of roleNames) {
@@ -27,6 +32,7 @@ export async function down(home: Home, options: { stopWithinMs: number }): Promi
   }
   const stop = { mode: 'fast', withinMs: options.stopWithinMs, log: silentLog } as const
   if (await stopOrphanedPostgres(home, stop)) stopped.push('postgres')
+  if ((await clearScratch(options.scratch, silentLog, systemClock)) > 0) stopped.push('drill')
   return { stopped }
 }
 

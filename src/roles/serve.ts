@@ -33,7 +33,7 @@ import { installationSlice } from './installation-slice.ts'
 import { logSlice } from './log-slice.ts'
 import type { Context } from './program.ts'
 import { refuseUnsafeInstallation } from './safety.ts'
-import { backupDoor } from './serve/archive-role.ts'
+import { archiveMetricsText, backupDoor } from './serve/archive-role.ts'
 import { addChores } from './serve/chores.ts'
 import { findDatabase } from './serve/database-target.ts'
 import { openGame } from './serve/game.ts'
@@ -163,6 +163,7 @@ export async function serve(context: Context): Promise<void> {
     errorRows,
     ready: () => readiness.report(),
     mayReadMetrics: mayRead,
+    moreMetrics: () => archiveMetricsText(home),
   })
   http.app.addHook('onRequest', recovery.refuse)
   await http.app.register(identityRoutes, { sessions, players, operators, doors, config: values.identity })

@@ -1,4 +1,6 @@
 import { auditMetrics } from '#audit/metrics.ts'
+import { archiveMetrics } from '#backup/archive/metrics.ts'
+import { backupMetrics } from '#backup/metrics.ts'
 import { gameMetrics } from '#game/metrics.ts'
 import { createHttpMetrics } from '#http/metrics.ts'
 import { identityMetrics } from '#identity/metrics.ts'
@@ -31,6 +33,8 @@ no label ever holds a player, an address or another unbounded value.`
   return page('Metrics', intro, [table(['Metric', 'Kind', 'Labels', 'What'], rows)])
 }
 
+const noCanary = { sequence: null, writtenAt: null, lsn: null, lastError: null }
+
 /** Everything that a process of ours may define. */
 function defineAll(metrics: Metrics): void {
   addProcessMetrics(metrics)
@@ -38,6 +42,11 @@ function defineAll(metrics: Metrics): void {
   gameMetrics(metrics).watchQueue(() => 0)
   identityMetrics(metrics).watchCache({ entries: () => 0, isUsable: () => true })
   auditMetrics(metrics).watchBacklog(() => 0)
+  archiveMetrics(metrics).watch({ lagBytes: () => 0, storedLagBytes: () => 0, spoolBytes: () => 0 })
+  backupMetrics(metrics).watch(
+    () => ({ lastBackup: null, lastVerified: null, lastDrill: null, canary: noCanary }),
+    () => new Date(0),
+  )
 }
 
 /** A registry that also notes what is defined in it, so that each definition is checked as at a start. */

@@ -9,6 +9,7 @@ import type { BackupStatus } from '#backup/status.ts'
 import type { ControlRoutes } from '#lib/control.ts'
 import { commonFailure } from '#lib/errors.ts'
 import { parseLsn } from '#lib/lsn.ts'
+import type { Metrics } from '#lib/metrics.ts'
 
 export type ArchiveStatus = BackupStatus<ArchiverStatus>
 
@@ -20,13 +21,14 @@ export interface ArchiveParts {
   scheduler: Scheduler
   repository: string
   walMode: 'async' | 'sync'
+  metrics: Pick<Metrics, 'render'>
 }
 
 // What a page shows; the repository has the rest.
 const shownBackups = 100
 const shownJobs = 20
 
-function archiveStatus(parts: ArchiveParts): ArchiveStatus {
+export function archiveStatus(parts: ArchiveParts): ArchiveStatus {
   const { archiver, canary, catalogue, jobs, scheduler, repository, walMode } = parts
   const { contents } = catalogue
   const backups = contents ? summaries(contents) : []
@@ -50,6 +52,7 @@ export function archiveRoutes(parts: ArchiveParts): ControlRoutes {
   const { archiver, catalogue, jobs } = parts
   return {
     'GET /status': () => archiveStatus(parts),
+    'GET /metrics': async () => ({ text: await parts.metrics.render() }),
     'POST /jobs': body => jobs.start(...readJob(body)),
     'POST /jobs/cancel': async () => {
       const job = jobs.running ?? null

@@ -51,7 +51,10 @@ export function addDown(add: AddVerb): void {
       const { postgresServerSlice } = await import('#postgres/server/config.ts')
       const { values } = loadSlices([postgresServerSlice], context)
       const { down } = await import('../down.ts')
-      const result = await down(context.openHome(), {
+      const { loadBackupConfig, scratchDirectory } = await import('../backup/open.ts')
+      const home = context.openHome()
+      const result = await down(home, {
+        scratch: scratchDirectory(loadBackupConfig(context), home),
         stopWithinMs: values.postgres.stopWithinSeconds * 1000,
       })
       const text = result.stopped.length > 0 ? `stopped ${result.stopped.join(', ')}` : 'nothing was running'

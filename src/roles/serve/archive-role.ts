@@ -22,6 +22,13 @@ export function backupDoor(o: {
   }
 }
 
+/** The archive's own metrics; nothing while it does not run, which `up` of its absence tells. */
+export async function archiveMetricsText(home: Home): Promise<string> {
+  const path = home.socket('archive')
+  const answer = callControl<{ text: string }>({ path, route: '/metrics', timeoutMs: 1_000 })
+  return answer.then(({ text }) => text).catch(() => '')
+}
+
 function archiveRole(home: Home): ArchiveRole {
   const path = home.socket('archive')
   return {
