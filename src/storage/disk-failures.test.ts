@@ -29,6 +29,12 @@ for (const [code, row, says] of rows) {
   })
 }
 
+test('a refused listing of everything names no object', () => {
+  const refused = Object.assign(new Error('raw text'), { code: 'EACCES' })
+  const failure = diskFailure(refused, { ...facts, key: '' }) as Failure
+  assert.match(failure.message, /may not write or read there\.$/)
+})
+
 test('what is no error of a disk is left as it is', () => {
   const mistake = new TypeError('a mistake')
   const failure = storageError('STORAGE_TIMEOUT', {})
