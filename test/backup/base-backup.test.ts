@@ -175,6 +175,7 @@ describe('the log that a backup needs', () => {
     const untilStored = async (lsn: bigint) => {
       assert(lsn <= (await server.flushLsn()))
       seen = await place.stored()
+      await nameLog(server, place, lsn)
     }
     const database = { ...databaseAccess(server.node), untilStored }
     const { marker } = await place.backup(server.node, { kind: 'db', database })
@@ -182,7 +183,15 @@ describe('the log that a backup needs', () => {
       seen,
       marker.objects.map(one => one.key),
     )
-    assert.deepEqual(await place.repository.systems(), [])
+  })
+
+  test('an archive that comes to the end and has left something out makes the backup fail', async t => {
+    const server = await archivedServer(t)
+    const place = await backupPlace(t)
+    const untilStored = (lsn: bigint) => nameLog(server, place, lsn, 1)
+    const database = { ...databaseAccess(server.node), untilStored }
+    await assert.rejects(place.backup(server.node, { kind: 'db', database }), { code: 'BACKUP_WAL_GAP' })
+    assert.deepEqual(await place.stored(), [])
   })
 
   test('an archive that does not get that far makes the backup fail', async t => {
@@ -194,6 +203,17 @@ describe('the log that a backup needs', () => {
     assert.deepEqual(await place.stored(), [])
   })
 })
+
+/** The names that an archive would have given to the log before the position, except for the last ones. */
+async function nameLog(server: ArchivedServer, place: BackupPlace, lsn: bigint, leaveOut = 0): Promise<void> {
+  const [row] = await server.query<{ system: string; bytes: number }>(
+    'SELECT system_identifier::text AS system, bytes_per_wal_segment AS bytes FROM pg_control_system(), pg_control_init()',
+  )
+  const { system = '', bytes = 0 } = row ?? {}
+  const until = lsn - BigInt(leaveOut * bytes)
+  for (let at = 0n; at < until; at += BigInt(bytes))
+    await place.storage.putNew(layout.segment(system, segmentName(1, at, bytes)), [Buffer.from('WAL')])
+}
 
 describe('the data keys of a home', () => {
   test('are those of the newest chain only', async t => {

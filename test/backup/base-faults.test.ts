@@ -288,11 +288,13 @@ describe('two at once', () => {
 
   test('one that was passed over while it slept does not make its backup count', async t => {
     const place = await backupPlace(t)
-    const untilStored = async () => {
+    const usual = databaseAccess(server.node)
+    const databaseTime = async () => {
       // What a newer holder would have written while this process stood still.
       await place.storage.putNew(layout.lock('backup', 99), [Buffer.from('{}')])
+      return usual.databaseTime()
     }
-    const database = { ...databaseAccess(server.node), untilStored }
+    const database = { ...usual, databaseTime }
     const { code } = await failureOf(place.backup(server.node, { kind: 'db', database }))
     assert.equal(code, 'LEASE_LOST')
     assert.deepEqual(await place.repository.backups(), [])

@@ -2,11 +2,13 @@ import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import { crc32c } from '@node-rs/crc32'
 import { manualClock } from '#lib/clock.ts'
+import { formatLsn } from '#lib/lsn.ts'
 import { crc32cHex, type ServerManifest } from '#postgres/wire/manifest.ts'
 import { tarEnd, tarHeader, tarPadding } from '#postgres/wire/tar-writer.ts'
 import type { BackupKind, BackupMarker } from '../model.ts'
 import { FileIndex, type IndexedFile } from './file-index.ts'
 import { alreadyDone } from './full.ts'
+import { firstHole } from './log-check.ts'
 import { requireAsManifest } from './manifest-check.ts'
 import { type BackupProgress, ProgressMeter } from './progress.ts'
 import { sizeInBytes } from './server-facts.ts'
@@ -163,4 +165,36 @@ describe('progress', () => {
 
 test('sizes are read as SHOW prints them', () => {
   assert.deepEqual(['8192', '16MB', '1GB', '512kB'].map(sizeInBytes), [8192, 2 ** 24, 2 ** 30, 2 ** 19])
+})
+
+describe('the log of a backup', () => {
+  const segmentBytes = 1024 * 1024
+  const at = (segment: number, offset = 0) => BigInt(segment) * BigInt(segmentBytes) + BigInt(offset)
+  const backup = { timeline: 2, start: formatLsn(at(5, 40)), stop: formatLsn(at(8, 300)) }
+  const holeIn = (numbers: number[], tail?: [start: bigint, end: bigint], stop = backup.stop) => {
+    const segments = new Map([[2, numbers.map(one => at(one))]])
+    const tails = new Map([[2, new Map(tail ? [tail] : [])]])
+    // A timeline that went on elsewhere must not be followed.
+    const parents = new Map([[3, [{ timeline: 2, end: at(9) }]]])
+    return firstHole({ ...backup, stop }, { segmentBytes, segments, tails, parents })
+  }
+
+  test('is there in whole segments, or with the last of them in pieces, whatever is missing behind it', () => {
+    assert.equal(holeIn([4, 5, 6, 7, 8]), undefined)
+    assert.equal(holeIn([5, 6, 7, 8, 10]), undefined)
+    assert.equal(holeIn([5, 6, 7, 9], [at(8), at(8, 300)]), undefined)
+    assert.equal(holeIn([5, 6, 7], undefined, formatLsn(at(8))), undefined)
+  })
+
+  test('has a hole where a segment or the end of the last one is missing', () => {
+    assert.deepEqual(holeIn([5, 7, 8]), { timeline: 2, from: at(6), to: at(7) })
+    assert.deepEqual(holeIn([6, 7, 8]), { timeline: 2, from: at(5), to: at(6) })
+    assert.deepEqual(holeIn([5, 6, 7, 9]), { timeline: 2, from: at(8), to: at(8, 300) })
+    assert.deepEqual(holeIn([5, 6, 7], [at(8), at(8, 299)]), {
+      timeline: 2,
+      from: at(8, 299),
+      to: at(8, 300),
+    })
+    assert.deepEqual(holeIn([]), { timeline: 2, from: at(5), to: at(8, 300) })
+  })
 })

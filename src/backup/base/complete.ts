@@ -3,6 +3,7 @@ import { layout } from '../layout.ts'
 import type { BackupMarker, ObjectFacts } from '../model.ts'
 import type { Repository } from '../repository.ts'
 import { baseBackupError } from './errors.ts'
+import { requireLog } from './log-check.ts'
 
 /** The part of a storage lease that says whether we may still make things count. */
 export interface Fence {
@@ -11,8 +12,9 @@ export interface Fence {
 }
 
 /**
- * Makes a backup of the objects that are stored: one of them is read again, then the marker is written, last.
- * @throws BACKUP_OBJECT_DAMAGED, BACKUP_OBJECT_MISSING, LEASE_LOST, BACKUP_EXISTS
+ * Makes a backup of the objects that are stored: one of them is read again, the log that it needs must be there, then
+ * the marker is written, last.
+ * @throws BACKUP_OBJECT_DAMAGED, BACKUP_OBJECT_MISSING, BACKUP_WAL_GAP, LEASE_LOST, BACKUP_EXISTS
  */
 export async function completeBackup(o: {
   repository: Repository
@@ -25,6 +27,7 @@ export async function completeBackup(o: {
   const sample = marker.objects[choose(marker.objects.length)] as ObjectFacts
   await repository.checkSealed(sample.key, sample)
   await requireAllThere(repository, marker)
+  if (marker.database) await requireLog(repository, marker.database)
   const key = layout.complete(marker.id)
   await lease.check()
   if (!(await repository.writeSigned(key, marker))) throw baseBackupError('BACKUP_EXISTS', { object: key })
