@@ -52,6 +52,8 @@ export interface HistoryFacts {
   timeline: number
   /** Of the history file, oldest first: each timeline ended at this LSN (text), and the next one began there. */
   parents: { timeline: number; end: string }[]
+  /** The history file itself, unless it is long or no UTF-8: whoever follows timelines needs no key of an older chain. */
+  text?: string
 }
 
 /** A run of one tar archive of a base backup. */

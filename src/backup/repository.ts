@@ -11,7 +11,7 @@ import { recipientsOf } from './keys/recipients.ts'
 import { KeyRing } from './keys/ring.ts'
 import { signerKey, signerOf, signingKeyOf } from './keys/signing.ts'
 import { layout } from './layout.ts'
-import type { BackupMarker, ObjectFacts, RepositoryDescriptor, SealedHeader } from './model.ts'
+import type { BackupMarker, HistoryFacts, ObjectFacts, RepositoryDescriptor, SealedHeader } from './model.ts'
 import {
   markedBackups,
   type SegmentObject,
@@ -242,10 +242,15 @@ export class Repository {
     return timelinesOf(this.storage, system)
   }
 
-  /** Text of the timeline's history file; undefined when there is none. */
+  /**
+   * The timeline's history file; undefined when there is none. It stands in the signed header, so that timelines are
+   * followed without the keys of the chains in which they ended. @throws BACKUP_KEY_NEEDED for a very long one
+   */
   async history(system: string, timeline: number): Promise<Buffer | undefined> {
     const key = layout.history(system, timeline)
-    return (await this.storage.head(key)) ? (await this.readSealed(key)).bytes : undefined
+    if (!(await this.storage.head(key))) return undefined
+    const { text } = (await this.checkSealed(key)).facts as HistoryFacts
+    return text === undefined ? (await this.readSealed(key)).bytes : Buffer.from(text)
   }
 
   /** System identifiers of the clusters whose log is here. */

@@ -188,6 +188,16 @@ for (const { name, bin, skip } of [
         spooled.filter(file => /^00000001[0-9A-F]{16}/.test(file)),
         [],
       )
+
+      // A backup completes: the keys of the time before it are forgotten, the history's among them.
+      const key = await archiver.rotateKey()
+      await archiver.stop()
+      place.repository.ring.keepOnly([key.dataKey])
+      const again = place.archiver(standby.node)
+      await again.start()
+      await standby.write(20 * megabyte)
+      await again.untilStored(await standby.flushLsn(), 20_000)
+      assert.equal(again.status().lastError, null)
     })
   })
 }

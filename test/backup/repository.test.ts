@@ -7,6 +7,7 @@ import { dirname, join } from 'node:path'
 import { after, before, test } from 'node:test'
 import { inspect } from 'node:util'
 import fc from 'fast-check'
+import { historyFacts } from '#backup/archive/history.ts'
 import { SealPool } from '#backup/envelope/pool.ts'
 import type { DataKey } from '#backup/keys/data-keys.ts'
 import { KeyRing, recoveryFrom } from '#backup/keys/ring.ts'
@@ -365,6 +366,18 @@ test('segments, timelines, histories and clusters are found by listing', async (
   assert.deepEqual(await repository.timelines(system), [1, 2, 10])
   assert((await repository.history(system, 2))?.equals(history))
   assert.equal(await repository.history(system, 3), undefined)
+  // Written before histories stood in their headers, and one that does.
+  const stranger = await reader([])
+  await assert.rejects(stranger.history(system, 2), { code: 'BACKUP_KEY_NEEDED' })
+  const next = Buffer.from('1\t1/0\tno recovery target specified\n\n2\t1/40\tbefore 2026-11-24 14:32:00+00\n')
+  await repository.writeSealed({
+    object: layout.history(system, 3),
+    kind: 'history',
+    facts: historyFacts(system, 3, next),
+    dataKey,
+    bytes: next,
+  })
+  assert((await stranger.history(system, 3))?.equals(next), 'no key is needed')
   const found = await Array.fromAsync(repository.segments(system, 1))
   assert.deepEqual(
     found.map(({ segment }) => segment),

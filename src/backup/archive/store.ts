@@ -7,10 +7,10 @@ import { formatLsn, historyName, type Lsn, parseSegmentName } from '#lib/lsn.ts'
 import type { SealPool } from '../envelope/pool.ts'
 import type { DataKey } from '../keys/data-keys.ts'
 import { layout } from '../layout.ts'
-import type { SealedFacts, SealedKind, WalFacts } from '../model.ts'
+import type { HistoryFacts, SealedFacts, SealedKind, WalFacts } from '../model.ts'
 import type { Repository } from '../repository.ts'
 import { archiveError } from './errors.ts'
-import { parseHistory } from './history.ts'
+import { historyFacts } from './history.ts'
 import type { Position } from './position.ts'
 import type { Spool } from './spool.ts'
 import type { SpooledSegment } from './spool-directory.ts'
@@ -140,16 +140,12 @@ export class ArchiveStore {
     const { systemIdentifier } = this.#spool
     const path = this.#spool.pathFor(historyName(timeline))
     const bytes = await readFile(path)
-    const parents = parseHistory(bytes).map(one => ({
-      timeline: one.timeline,
-      end: formatLsn(one.switchLsn),
-    }))
     await this.#put(
       { segment: historyName(timeline) },
       {
         object: layout.history(systemIdentifier, timeline),
         kind: 'history',
-        facts: { systemIdentifier, timeline, parents },
+        facts: historyFacts(systemIdentifier, timeline, bytes),
         bytes,
       },
     )
@@ -158,7 +154,7 @@ export class ArchiveStore {
 
   async #put(one: { segment: string }, o: NewObject): Promise<void> {
     if (await this.#putNew(o)) return
-    const found = await this.#compare(o.object, o.bytes)
+    const found = await this.#compare(o)
     if (found === 'same') return
     if (found === 'damaged') return this.#replace(o)
     throw archiveError('ARCHIVE_SEGMENT_CONFLICT', {
@@ -188,13 +184,14 @@ export class ArchiveStore {
       throw archiveError('ARCHIVE_STORED_SHORT', { object: o.object, bytes: o.bytes.length, stored: 0 })
   }
 
-  async #compare(object: string, bytes: Buffer): Promise<'same' | 'damaged' | { other: string }> {
+  async #compare(o: NewObject): Promise<'same' | 'damaged' | { other: string }> {
+    const { bytes } = o
     try {
-      const stored = await this.#repository.readSealed(object, { pool: this.#pool })
-      if (stored.bytes.equals(bytes)) return 'same'
-      if (stored.bytes.length !== bytes.length)
-        return { other: `${stored.bytes.length} bytes there, ${bytes.length} here` }
-      const first = stored.bytes.findIndex((byte, i) => byte !== bytes[i])
+      const stored = await this.#read(o)
+      if (stored.equals(bytes)) return 'same'
+      if (stored.length !== bytes.length)
+        return { other: `${stored.length} bytes there, ${bytes.length} here` }
+      const first = stored.findIndex((byte, i) => byte !== bytes[i])
       return { other: `the first other byte is at offset ${first}` }
     } catch (error) {
       if (!(error instanceof Failure)) throw error
@@ -202,6 +199,13 @@ export class ArchiveStore {
       if (error.code === 'BACKUP_KEY_NEEDED') return { other: error.message }
       throw error
     }
+  }
+
+  /** A history was often sealed with the key of a chain that this home has let go of. */
+  async #read({ object, kind, facts }: NewObject): Promise<Buffer> {
+    if (kind !== 'history') return (await this.#repository.readSealed(object, { pool: this.#pool })).bytes
+    const { systemIdentifier, timeline } = facts as HistoryFacts
+    return (await this.#repository.history(systemIdentifier, timeline)) ?? Buffer.alloc(0)
   }
 
   /** The key of the last run, when this repository has it wrapped: else nobody could open the object without this home. */

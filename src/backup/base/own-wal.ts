@@ -1,6 +1,6 @@
 import { formatLsn, historyName, type Lsn, segmentName, segmentStart } from '#lib/lsn.ts'
 import type { ReplicationConnection, WalStream } from '#postgres/wire/connection.ts'
-import { parseHistory } from '../archive/history.ts'
+import { historyFacts } from '../archive/history.ts'
 import type { SealPool } from '../envelope/pool.ts'
 import type { DataKey } from '../keys/data-keys.ts'
 import { layout } from '../layout.ts'
@@ -90,11 +90,7 @@ export class OwnWal {
     const { content: bytes, fileName } = await connection.timelineHistory(timeline)
     if (fileName !== historyName(timeline))
       throw new Error(`${fileName} is no history of timeline ${timeline}`)
-    const parents = parseHistory(bytes).map(one => ({
-      timeline: one.timeline,
-      end: formatLsn(one.switchLsn),
-    }))
-    const facts = { systemIdentifier, timeline, parents }
+    const facts = historyFacts(systemIdentifier, timeline, bytes)
     await repository.writeSealed({ object, kind: 'history', facts, dataKey, bytes })
   }
 }

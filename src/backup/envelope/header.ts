@@ -33,6 +33,7 @@ const factsOf: Record<SealedKind, TSchema> = {
     systemIdentifier,
     timeline,
     parents: Type.Array(Type.Object({ timeline, end: lsn }), { maxItems: 1500 }),
+    text: Type.Optional(Type.String({ maxLength: 16 * 1024 })),
   }),
   pack: packFacts,
   manifest: Type.Object({}),

@@ -249,7 +249,7 @@ function refuseOtherVersion(backup: DatabaseBackup, binaries: Binaries): void {
 }
 
 function resultOf(
-  { directory }: RestoreOptions,
+  { directory, filesOnly = false }: RestoreOptions,
   facts: { marker: BackupMarker; bytes: number; seconds: number; files: RestoreResult['files'] },
 ): RestoreResult {
   const { marker, bytes, seconds, files } = facts
@@ -261,11 +261,14 @@ function resultOf(
     bytes,
     seconds,
     megabytesPerSecond: seconds > 0 ? bytes / 1e6 / seconds : 0,
-    nextSteps: [
-      `MOONYETIS_HOME=${directory} npm start`,
-      ...(files
-        ? []
-        : ['No backup of files was found: secrets and configuration have to be put there by hand.']),
-    ],
+    nextSteps: nextSteps(directory, { filesOnly, files: files !== undefined }),
   }
+}
+
+function nextSteps(directory: string, o: { filesOnly: boolean; files: boolean }): string[] {
+  // Started, it would become a home with an empty database.
+  if (o.filesOnly)
+    return ['Take from there what is missing. It is no home to be started: it has no database.']
+  const byHand = 'No backup of files was found: secrets and configuration have to be put there by hand.'
+  return [`MOONYETIS_HOME=${directory} npm start`, ...(o.files ? [] : [byHand])]
 }

@@ -50,7 +50,8 @@ const atOnce = 3
 /**
  * Reads the repository again and tells every object that is not as it was written. Sealed: hashes, signatures, places,
  * and the continuity of the log from every backup; that needs no key. Opened: everything is decrypted too.
- * A report is returned, not thrown, however bad it is. @throws what the storage throws when it does not answer.
+ * A report is returned, not thrown, however bad it is. @throws BACKUP_KEY_NEEDED when it is to be
+ * opened and there is no recovery key; what the storage throws when it does not answer.
  */
 export async function verify(options: VerifyOptions): Promise<VerifyReport> {
   return new Verification(options).run()
@@ -94,6 +95,9 @@ class Verification {
   readonly #blame = (object: string, error: unknown): void => {
     if (!(error instanceof Failure)) throw error
     if (error.row.retry) throw error
+    // Whoever has no recovery key learns nothing about the object, least of all that it is damaged.
+    const { identities } = this.#o.repository.ring
+    if (error.code === 'BACKUP_KEY_NEEDED' && identities.length === 0) throw error
     const missing = ['BACKUP_OBJECT_MISSING', 'STORAGE_NOT_FOUND'].includes(error.code)
     const reason = String(error.facts.reason ?? error.message)
     this.#fault({

@@ -1,6 +1,7 @@
 import { Journal } from '#audit/journal.ts'
 import { writeCanary } from '#backup/canary.ts'
 import { type DrillProgress, drill } from '#backup/drill/drill.ts'
+import { backupError } from '#backup/errors.ts'
 import type { DrillReport } from '#backup/model.ts'
 import { previewRestore, type RestorePreview } from '#backup/restore/preview.ts'
 import { type RestoreProgress, type RestoreResult, restore } from '#backup/restore/restore.ts'
@@ -83,6 +84,9 @@ export async function drillBackup(
   o: { id?: string; signal: AbortSignal; onProgress: (progress: DrillProgress) => void },
 ): Promise<DrillReport> {
   const { home, repository, pool, log, values } = backup
+  // The report is signed: better refused now than when all is done.
+  if (repository.trust.by !== 'home')
+    throw backupError('REPOSITORY_READ_ONLY', { repository: repository.storage.description })
   // A slip of the finger is no failed drill: that would be stored, signed, and alarm people.
   if (o.id !== undefined) await repository.backup(o.id)
   const report = await drill({

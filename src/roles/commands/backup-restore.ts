@@ -123,8 +123,9 @@ function previewText(p: RestorePreview): string[] {
 function resultText(r: RestoreResult): string[] {
   const replayed = r.replayedTo ? `, ${r.segments} segments replayed to ${r.replayedTo}` : ''
   const commit = r.lastCommitAt ? `last commit ${r.lastCommitAt}` : ''
+  const what = r.target === 'files' ? `${r.files?.count ?? 0} files` : `${Math.round(r.bytes / 1e6)} MB`
   return [
-    `restored ${r.backupId} to ${r.directory} in ${r.seconds.toFixed(1)} s: ${Math.round(r.bytes / 1e6)} MB${replayed}`,
+    `restored ${r.backupId} to ${r.directory} in ${r.seconds.toFixed(1)} s: ${what}${replayed}`,
     ...(commit ? [commit] : []),
     ...r.nextSteps,
   ]
@@ -160,7 +161,8 @@ function addDrill(add: AddVerb): void {
     ],
     options: [['--id <id>', 'this backup instead of the newest'], attached],
     run: (context, options) =>
-      withBackup(context, { for: 'write', attached: options.attached === true }, async (backup, signal) => {
+      // Read, since that takes the recovery key of the configuration: drills of older backups need it.
+      withBackup(context, { for: 'read', attached: options.attached === true }, async (backup, signal) => {
         const { drillBackup } = await import('../backup/restore.ts')
         const { drillText } = await import('../backup/words.ts')
         const { showProgress } = await import('../backup/progress.ts')
