@@ -1,7 +1,6 @@
 import {
   closeSync,
   constants,
-  fdatasync,
   fsync,
   openSync,
   readSync,
@@ -10,6 +9,7 @@ import {
   write,
   writeSync,
 } from 'node:fs'
+import { Datasync } from './datasync.ts'
 
 /** The file system as the spool uses it; tests put one with faults in its place. */
 export interface SpoolFiles {
@@ -22,12 +22,14 @@ export interface SpoolFiles {
   fill(fd: number, bytes: Uint8Array, offset: number): Promise<void>
   /** Bytes read, fewer at the end of the file. */
   read(fd: number, into: Uint8Array, offset: number): number
-  /** Off the event loop: a disk that stalls must not stall the answers to keepalives. */
+  /** A disk that stalls must not stall the answers to keepalives. */
   datasync(fd: number): Promise<void>
   syncDirectory(fd: number): Promise<void>
   rename(from: string, to: string): void
   remove(path: string): void
 }
+
+const datasync = new Datasync()
 
 export const realFiles: SpoolFiles = {
   open: path => openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600),
@@ -50,7 +52,7 @@ export const realFiles: SpoolFiles = {
     }
     return read
   },
-  datasync: fd => settled(done => fdatasync(fd, done)),
+  datasync: fd => datasync.sync(fd),
   syncDirectory: fd => settled(done => fsync(fd, done)),
   rename: (from, to) => renameSync(from, to),
   remove: path => unlinkSync(path),
