@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import type { RunAs } from '#postgres/server/data-directory.ts'
 
 /** What a command and all its descendants have spent. */
@@ -46,10 +48,23 @@ export async function run(command: readonly string[], runAs: RunAs | undefined):
 export function start(command: readonly string[], runAs: RunAs | undefined): ChildProcess {
   const [program = '', ...rest] = command
   const stdio = ['ignore', 'pipe', 'pipe', 'pipe'] as const
-  const child = spawn(program, rest, { ...runAs, cwd: '/', detached: true, stdio: [...stdio] })
+  const env = { ...process.env, NODE_COMPILE_CACHE: compileCache() }
+  const child = spawn(program, rest, { ...runAs, env, cwd: '/', detached: true, stdio: [...stdio] })
   living.add(child)
   child.once('close', () => living.delete(child))
   return child
+}
+
+let cache: string | undefined
+
+/** As in a home, where the program keeps its compiled code from one start to the next (src/main.ts). */
+function compileCache(): string {
+  if (cache) return cache
+  const directory = mkdtempSync(join(tmpdir(), 'moonyetis-bench-cache-'))
+  chmodSync(directory, 0o777)
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }))
+  cache = directory
+  return directory
 }
 
 /** Ends a process and those it started. */
