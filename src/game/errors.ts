@@ -17,6 +17,14 @@ export const { rows: gameErrorRows, failure: gameError } = defineErrors({
     message: 'Seed key {kid} is {problem}.',
     hint: 'Put the key back into .secrets/seed_keys from the recovery kit; seeds sealed with it need it.',
   },
+  GAME_SEATS_LEFT: {
+    status: 503,
+    exit: 1,
+    retry: true,
+    title: 'Old seeds remain in play',
+    message: 'The database passes over {seats} accounts whose seeds must be retired after the restore.',
+    hint: 'It is tried again. If this stays, look for long transactions on accounts, and run `moonyetis reconcile`.',
+  },
   GAME_ACCOUNT_UNKNOWN: {
     status: 503,
     exit: 1,

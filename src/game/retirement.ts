@@ -1,6 +1,8 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '#lib/errors.ts'
 import type { Database } from '#postgres/client/database.ts'
 import { hashServerSeed } from './draw.ts'
+import { gameError } from './errors.ts'
 import { newServerSeed, type SeedKeys } from './seeds.ts'
 
 export interface RetirementOptions {
@@ -8,6 +10,8 @@ export interface RetirementOptions {
   keys: Pick<SeedKeys, 'open' | 'seal'>
   /** Accounts in one statement. */
   atOnce?: number
+  /** What a round waits after one in which every account was passed over; 250 ms. */
+  pauseMs?: number
 }
 
 export interface Retired {
@@ -35,6 +39,9 @@ interface SealedRow {
 
 // About 30 ms of seeds, and a statement far below its time limit.
 const accountsAtOnce = 250
+const pauseMs = 250
+// An account is passed over while its owner or another server is at it, which takes milliseconds.
+const mostIdleRounds = 20
 
 /**
  * Takes the seeds of a restored database out of play: each account's active and next pair are revealed and replaced.
@@ -49,28 +56,50 @@ export class Retirement {
     this.#o = options
   }
 
-  /** Resolves when no account plays on old seeds, or when `signal` aborts. @throws DATABASE_UNAVAILABLE */
+  /**
+   * Resolves when no account plays on old seeds, or when `signal` aborts.
+   * @throws GAME_SEATS_LEFT when the database passes over the same accounts again and again, DATABASE_UNAVAILABLE
+   */
   async retireAll(
     o: { signal?: AbortSignal; onProgress?: (retired: Retired) => void } = {},
   ): Promise<Retired> {
     const total = { accounts: 0, unreadable: 0 }
+    for (let idle = 0; !o.signal?.aborted; ) {
+      const before = total.accounts
+      const seats = await this.#retireRound(total, o)
+      if (seats === 0) break
+      // An account that was passed over because it was just rotating is found in the next round.
+      idle = total.accounts === before ? idle + 1 : 0
+      if (idle === mostIdleRounds) throw gameError('GAME_SEATS_LEFT', { seats })
+      if (idle > 0) await this.#pause(o.signal)
+    }
+    return total
+  }
+
+  /** All accounts that still have old seeds, once; answers how many there were. */
+  async #retireRound(
+    total: Retired,
+    o: { signal?: AbortSignal; onProgress?: (retired: Retired) => void },
+  ): Promise<number> {
+    let found = 0
     let after = 0n
     while (!o.signal?.aborted) {
       const seats = await this.#seatsAfter(after)
       const last = seats.at(-1)
-      // An account that was passed over because it was just rotating is found in the next round.
-      if (last === undefined && after === 0n) break
-      if (last === undefined) {
-        after = 0n
-        continue
-      }
+      if (last === undefined) break
+      found += seats.length
       const retired = await this.#retire(seats)
       total.accounts += retired.accounts
       total.unreadable += retired.unreadable
       after = last.account_id
       o.onProgress?.(total)
     }
-    return total
+    return found
+  }
+
+  /** Ends early, and without an error, when `signal` aborts. */
+  async #pause(signal: AbortSignal | undefined): Promise<void> {
+    await delay(this.#o.pauseMs ?? pauseMs, undefined, { signal }).catch(() => {})
   }
 
   /** Reveals what could not be opened when it was retired and can be now. Returns how many seeds. */
