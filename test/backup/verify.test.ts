@@ -7,7 +7,7 @@ import { type VerifyOptions, verify } from '#backup/verify/verify.ts'
 import { systemClock } from '#lib/clock.ts'
 import { silentLog } from '#lib/log.ts'
 import { formatLsn } from '#lib/lsn.ts'
-import { at, SmallRepository, segmentOf, system } from '#test/backup/small-repository.ts'
+import { at, SmallRepository, segmentOf, system, walPages } from '#test/backup/small-repository.ts'
 
 const id = '20261124T143000Z-full-1a2b3c'
 let small: SmallRepository
@@ -94,6 +94,26 @@ describe('verify', () => {
     await small.storage.put(key, [original])
     assert.deepEqual(report.wholeBackups, [])
     assert.deepEqual(report.faults, [{ object: key, problem: 'missing', reason: 'the log has a hole here' }])
+  })
+
+  test('log of another place that was sealed under this name is found when it is opened', async () => {
+    const key = layout.segment(system, segmentOf(2, 8))
+    const original = await small.storage.get(key)
+    await small.storage.delete([key])
+    await small.writeSegments([[2, 8]], () => walPages(2, 7))
+    await small.writeTail(2, 9, 20_000, { from: 500, content: () => walPages(3, 9) })
+    assert.deepEqual((await check()).faults, [])
+    const { faults } = await check({ pool: small.pool })
+    const tail = layout.tail(system, segmentOf(2, 9), 500, 20_000)
+    assert.deepEqual(
+      faults.toSorted((a, b) => (a.object < b.object ? -1 : 1)),
+      [
+        { object: tail, problem: 'damaged', reason: 'page 0/902000: it is of timeline 00000003' },
+        { object: key, problem: 'damaged', reason: 'page 0/800000: it says it is page 0/700000' },
+      ],
+    )
+    await small.storage.put(key, [original])
+    await small.storage.delete([tail])
   })
 
   test('what was removed on purpose is not missed', async () => {

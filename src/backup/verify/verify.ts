@@ -18,6 +18,7 @@ import type { Repository } from '../repository.ts'
 import { reachOf } from './continuity.ts'
 import { changedSince, takeInventory } from './inventory.ts'
 import { listLog, type StoredLogObjects } from './stored-log.ts'
+import { wrongWal } from './wal-content.ts'
 
 export interface VerifyOptions {
   repository: Repository
@@ -49,7 +50,8 @@ const atOnce = 3
 
 /**
  * Reads the repository again and tells every object that is not as it was written. Sealed: hashes, signatures, places,
- * and the continuity of the log from every backup; that needs no key. Opened: everything is decrypted too.
+ * and the continuity of the log from every backup; that needs no key. Opened: everything is decrypted too, and the pages
+ * of the log say that they are of this place.
  * A report is returned, not thrown, however bad it is. @throws BACKUP_KEY_NEEDED when it is to be
  * opened and there is no recovery key; what the storage throws when it does not answer.
  */
@@ -217,7 +219,10 @@ class Verification {
     const { repository, pool } = this.#o
     const header = await repository.checkSealed(key, expect)
     this.#progress.readBytes += expect?.bytes ?? (await repository.storage.head(key))?.bytes ?? 0
-    if (pool) await repository.readSealed(key, { pool, ...(expect ? { expect } : {}) })
+    if (!pool) return header
+    const { bytes } = await repository.readSealed(key, { pool, ...(expect ? { expect } : {}) })
+    const reason = wrongWal(header, bytes)
+    if (reason !== undefined) this.#fault({ object: key, problem: 'damaged', reason })
     return header
   }
 

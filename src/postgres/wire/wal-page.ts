@@ -87,12 +87,36 @@ export function checkSegment(bytes: Uint8Array, expected: ExpectedSegment): stri
   return checkPages(segment.subarray(0, wanted), expected)
 }
 
-function checkPages(segment: Buffer, expected: ExpectedSegment): string | undefined {
+/** The same for a part of a segment, [from, end), by the pages that begin in it; it may begin and end inside of pages. */
+export function checkPiece(
+  bytes: Uint8Array,
+  from: Lsn,
+  expected: ExpectedSegment & Required<Pick<ExpectedSegment, 'end'>>,
+): string | undefined {
+  const { start, segmentBytes, end } = expected
+  if (from < start || end < from || end > start + BigInt(segmentBytes))
+    return `${formatLsn(from)} to ${formatLsn(end)} is not within the segment`
+  const piece = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  const wanted = Number(end - from)
+  if (piece.length !== wanted) return `it has ${piece.length} bytes of ${wanted}`
+  const offset = Number(from - start)
+  const first = Math.ceil(offset / walPageBytes) * walPageBytes
+  // A header that is cut off tells nothing yet.
+  const last = Math.floor((offset + wanted) / walPageBytes) * walPageBytes
+  const rest = offset + wanted - last
+  const cut = rest < (last === 0 ? longHeaderBytes : shortHeaderBytes) ? rest : 0
+  if (first >= offset + wanted - cut) return undefined
+  return checkPages(piece.subarray(first - offset, wanted - cut), expected, first)
+}
+
+/** `offset` is where in the segment the pages begin. */
+function checkPages(pages: Buffer, expected: ExpectedSegment, offset = 0): string | undefined {
   let timeline = 0
-  for (let at = 0; at < segment.length; at += walPageBytes) {
-    const page = segment.subarray(at, at + walPageBytes)
-    const address = expected.start + BigInt(at)
-    if (at > 0 && isZero(page.subarray(0, shortHeaderBytes))) return zerosFrom(segment, at, address)
+  for (let at = 0; at < pages.length; at += walPageBytes) {
+    const page = pages.subarray(at, at + walPageBytes)
+    const address = expected.start + BigInt(offset + at)
+    if (address > expected.start && isZero(page.subarray(0, shortHeaderBytes)))
+      return zerosFrom(pages, at, address)
     const header = readPageHeader(page)
     const reason = typeof header === 'string' ? header : checkHeader(header, address, expected, timeline)
     if (reason !== undefined) return `page ${formatLsn(address)}: ${reason}`

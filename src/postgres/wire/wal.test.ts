@@ -5,7 +5,7 @@ import fc from 'fast-check'
 import type { Lsn } from '#lib/lsn.ts'
 import { postgresEpochMicroseconds } from './messages.ts'
 import { cut } from './testing.ts'
-import { checkSegment, type ExpectedSegment, readPageHeader, walPageBytes } from './wal-page.ts'
+import { checkPiece, checkSegment, type ExpectedSegment, readPageHeader, walPageBytes } from './wal-page.ts'
 import { WalRecordReader, type WalSummary, walkRecords } from './wal-records.ts'
 
 const systemIdentifier = '7711677056603304589'
@@ -284,5 +284,34 @@ describe('checkSegment', () => {
       return typeof header === 'string' ? undefined : header.major
     })
     assert.deepEqual(majors, [undefined, 15, 16, 17, 18, undefined])
+  })
+})
+
+describe('checkPiece', () => {
+  const bytes = sample().bytes
+  const piece = (from: number, to: number, change?: (bytes: Buffer) => void, moved = 0) => {
+    const copy = Buffer.from(bytes.subarray(from, to))
+    change?.(copy)
+    return checkPiece(copy, start + BigInt(from + moved), { ...expected, end: start + BigInt(to + moved) })
+  }
+
+  test('takes any part of a segment for what it is', () => {
+    const position = fc.nat({ max: bytes.length })
+    fc.assert(
+      fc.property(position, position, (a, b) => {
+        assert.equal(piece(Math.min(a, b), Math.max(a, b)), undefined)
+      }),
+    )
+  })
+
+  test('finds a part of another place, and a wrong header wherever a page begins', () => {
+    assert.match(
+      piece(0, 5000, undefined, walPageBytes) ?? '',
+      /wrong length|zeros|not known|says it is page/,
+    )
+    assert.match(piece(walPageBytes, 20_000, undefined, walPageBytes) ?? '', /says it is page 0\/5002000/)
+    const change = (copy: Buffer) => copy.writeUInt32LE(7, walPageBytes - 100 + 4)
+    assert.match(piece(100, 20_000, change) ?? '', /page 0\/5002000: it is of timeline 00000007/)
+    assert.match(piece(0, 100, undefined, segmentBytes - 50) ?? '', /not within the segment/)
   })
 })

@@ -10,6 +10,7 @@ import { Repository } from '#backup/repository.ts'
 import { type Home, openHome } from '#lib/home.ts'
 import { silentLog } from '#lib/log.ts'
 import { formatLsn, segmentName } from '#lib/lsn.ts'
+import { pageFlag, walPageBytes } from '#postgres/wire/wal-page.ts'
 import { openStorage } from '#storage/open.ts'
 import type { Storage } from '#storage/storage.ts'
 
@@ -107,8 +108,8 @@ export class SmallRepository {
     return marker
   }
 
-  /** Whole segments as [timeline, number]. */
-  async writeSegments(segments: readonly (readonly [number, number])[]): Promise<void> {
+  /** Whole segments as [timeline, number]; they hold what they should unless another content is given. */
+  async writeSegments(segments: readonly (readonly [number, number])[], content = walPages): Promise<void> {
     const { repository, pool } = this
     const dataKey = await repository.newDataKey()
     for (const [timeline, segment] of segments) {
@@ -119,22 +120,28 @@ export class SmallRepository {
         kind: 'wal',
         facts,
         dataKey,
-        bytes: Buffer.alloc(4000, segment),
+        bytes: content(timeline, segment),
         pool,
       })
     }
   }
 
-  /** The first bytes of an open segment. */
-  async writeTail(timeline: number, segment: number, bytes: number): Promise<void> {
+  /** A part of an open segment, from its beginning unless told otherwise. */
+  async writeTail(
+    timeline: number,
+    segment: number,
+    end: number,
+    o: { from?: number; content?: typeof walPages } = {},
+  ): Promise<void> {
+    const { from = 0, content = walPages } = o
     const { repository, pool } = this
     const dataKey = await repository.newDataKey()
     await repository.writeSealed({
-      object: layout.tail(system, segmentOf(timeline, segment), 0, bytes),
+      object: layout.tail(system, segmentOf(timeline, segment), from, end),
       kind: 'wal-tail',
-      facts: walFacts(timeline, segment, 0, bytes),
+      facts: walFacts(timeline, segment, from, end),
       dataKey,
-      bytes: Buffer.alloc(bytes, segment),
+      bytes: content(timeline, segment).subarray(from, end),
       pool,
     })
   }
@@ -155,6 +162,23 @@ export class SmallRepository {
       pool,
     })
   }
+}
+
+/** A segment as a server of PostgreSQL 18 writes it, seen from the headers of its pages. */
+export function walPages(timeline: number, segment: number): Buffer {
+  const bytes = Buffer.alloc(segmentBytes, segment)
+  for (let offset = 0; offset < segmentBytes; offset += walPageBytes) {
+    const isFirst = offset === 0
+    bytes.fill(0, offset, offset + (isFirst ? 40 : 24))
+    bytes.writeUInt16LE(0xd118, offset)
+    bytes.writeUInt16LE(isFirst ? pageFlag.longHeader : 0, offset + 2)
+    bytes.writeUInt32LE(timeline, offset + 4)
+    bytes.writeBigUInt64LE(at(segment, offset), offset + 8)
+  }
+  bytes.writeBigUInt64LE(BigInt(system), 24)
+  bytes.writeUInt32LE(segmentBytes, 32)
+  bytes.writeUInt32LE(walPageBytes, 36)
+  return bytes
 }
 
 function walFacts(timeline: number, segment: number, from: number, to: number): SealedFacts {
