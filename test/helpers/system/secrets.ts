@@ -63,6 +63,9 @@ export function leaksInFiles(
   return seen
 }
 
+// Each process lives for a second or more, and a look at all of /proc costs some milliseconds.
+const betweenLooksMs = 150
+
 /** Looks at command lines and environments of all that runs in a place, again and again until `work` has ended. */
 export async function leaksInProcesses(
   place: string,
@@ -82,7 +85,7 @@ export async function leaksInProcesses(
       for (const file of ['cmdline', 'environ'])
         for (const found of foundIn(read(pid, file), secrets)) leaks.add(`${found} in ${file} of ${command}`)
     }
-    await delay(50)
+    await delay(betweenLooksMs)
   }
   return { leaks: [...leaks], processes: pids.size }
 }

@@ -14,7 +14,7 @@ export interface TableOptions {
 }
 
 // A player thinks: 64 who do not would only measure this machine.
-const thinksMs = { least: 20, most: 200 }
+const thinksMs = { least: 50, most: 400 }
 const retriesMs = { least: 80, most: 300 }
 
 /** Many players who play whenever the table is open, and remember what they were told. */
