@@ -454,6 +454,30 @@ describe('who may archive', () => {
     await assertContinuous(place, archiver.status().systemIdentifier as string)
   })
 
+  test('a segment that is stored already under a key that is not here frees the file all the same', async t => {
+    const server = await archivedServer(t)
+    const place = await archivePlace(t)
+    const archiver = place.archiver(server.node)
+    await archiver.start()
+    await until(() => archiver.status().storedAt !== null)
+    // Stored, but the answer is lost, and meanwhile a backup makes the home forget the key.
+    let isForgotten = false
+    place.storage.plan = call => {
+      if (isForgotten || call.operation !== 'putNew' || !call.key.startsWith('wal/')) return undefined
+      isForgotten = true
+      place.repository.ring.keepOnly([])
+      return { kind: 'lost' }
+    }
+    await server.write(40 * megabyte)
+    await archiver.untilStored(await server.flushLsn(), 10_000)
+    assert.ok(isForgotten)
+    assert.equal(archiver.status().state, 'streaming')
+    const system = archiver.status().systemIdentifier as string
+    const [first] = await Array.fromAsync(place.repository.segments(system, 1))
+    await assert.rejects(place.repository.readSealed(first?.key ?? ''), { code: 'BACKUP_KEY_NEEDED' })
+    await assertContinuous(place, system)
+  })
+
   test('a new data key seals what completes from then on, and the next start goes on with it', async t => {
     const server = await archivedServer(t)
     const place = await archivePlace(t)

@@ -1,5 +1,6 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
+import { isDeepStrictEqual } from 'node:util'
 import { Failure } from '#lib/errors.ts'
 import { writeDurably } from '#lib/home.ts'
 import type { Log } from '#lib/log.ts'
@@ -196,9 +197,25 @@ export class ArchiveStore {
     } catch (error) {
       if (!(error instanceof Failure)) throw error
       if (error.code === 'BACKUP_OBJECT_DAMAGED') return 'damaged'
-      if (error.code === 'BACKUP_KEY_NEEDED') return { other: error.message }
+      if (error.code === 'BACKUP_KEY_NEEDED') return this.#compareFacts(o)
       throw error
     }
+  }
+
+  /**
+   * Of an object whose key this home has let go of, its signed header: our repository's signature says that an archive
+   * of ours stored the same stretch of the same log. Waiting for a key that is kept in a safe would end the archive.
+   */
+  async #compareFacts({ object, kind, facts }: NewObject): Promise<'same' | { other: string }> {
+    const header = await this.#repository.checkSealed(object)
+    if (header.kind !== kind || !isDeepStrictEqual(placeOf(header.facts), placeOf(facts)))
+      return { other: 'it is of another stretch of the log' }
+    const { dataKey } = header
+    this.#log.warn(
+      { object, dataKey },
+      'stored WAL was taken for the same by its signed facts: its key is not here',
+    )
+    return 'same'
   }
 
   /** A history was often sealed with the key of a chain that this home has let go of. */
@@ -238,4 +255,12 @@ export class ArchiveStore {
       end: formatLsn(one.start + BigInt(range.to)),
     }
   }
+}
+
+/** Which stretch of which log. */
+function placeOf(facts: SealedFacts): Partial<WalFacts & HistoryFacts> {
+  const { systemIdentifier, timeline, segment, start, end, parents } = facts as Partial<
+    WalFacts & HistoryFacts
+  >
+  return { systemIdentifier, timeline, segment, start, end, parents }
 }
