@@ -109,6 +109,9 @@ export interface DatabaseFacts {
   archives: ArchiveFacts[]
 }
 
+/** A backup that holds a database. */
+export type DatabaseBackup = BackupMarker & { database: DatabaseFacts }
+
 export interface ArchiveFacts {
   /** `base`, or the oid of a tablespace. */
   name: string

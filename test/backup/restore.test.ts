@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { type TestContext, test } from 'node:test'
 import { previewRestore } from '#backup/restore/preview.ts'
 import type { RestoreProgress } from '#backup/restore/restore.ts'
-import { parseRequest } from '#backup/restore/target.ts'
+import { parseRequest, type TargetOptions } from '#backup/restore/target.ts'
 import { systemClock } from '#lib/clock.ts'
 import { type Lsn, parseLsn } from '#lib/lsn.ts'
 import { readRecoveredFile, removeRecoveredFile } from '#postgres/server/recovered-file.ts'
@@ -152,17 +152,7 @@ test('a restored database goes on in the same repository, and the next restore f
   const first = restoreTarget(t)
   await from.restore(first)
 
-  removeRecoveredFile(join(first, 'postgres', 'node-a'))
-  const directory = testDirectory(t)
-  const node = newNode(t, { directory, dataDirectory: join(first, 'postgres', 'node-a') })
-  await node.start(30_000)
-  const archiver = from.place.archiver(node)
-  await archiver.start()
-  await valuesFrom(node, 'INSERT INTO kept VALUES (3)')
-  const [written] = await valuesFrom(node, 'SELECT pg_current_wal_flush_lsn()::text')
-  await archiver.untilStored(parseLsn(String(written)) as Lsn, 20_000)
-  await archiver.stop()
-
+  await goOn(t, from, first, 3)
   const second = restoreTarget(t)
   const { timeline } = await from.restore(second)
   assert.equal(timeline, 3)
@@ -171,3 +161,48 @@ test('a restored database goes on in the same repository, and the next restore f
   await from.restore(older, { timeline: 1 })
   assert.deepEqual(await idsIn(t, older), [1, 2])
 })
+
+test('a time that lies on a timeline which a restore has left asks which one is meant', async t => {
+  const from = await original(t)
+  await from.commit(1)
+  await from.backup()
+  const two = await from.commit(2)
+  const three = await from.commit(3)
+  await from.commit(4)
+  await from.archived()
+  await from.archiver.stop()
+  await from.server.node.stop({ mode: 'immediate', withinMs: 5_000 })
+  const first = restoreTarget(t)
+  await from.restore(first, { lsn: two.lsn })
+  await goOn(t, from, first, 5)
+
+  const directory = restoreTarget(t)
+  await assert.rejects(from.restore(directory, { time: three.after }), {
+    code: 'RESTORE_TIMELINE_NEEDED',
+    message: /timeline 1 parts from timeline 2 at .* --timeline 2 \(.*--timeline 1 \(/,
+  })
+  assert.ok(!existsSync(directory))
+  const timelines = async (target: TargetOptions) => {
+    const { repository, pool, spool } = from.place
+    const request = parseRequest(target, 'UTC')
+    return (await previewRestore({ repository, pool, spool, directory, request, now: new Date() })).timelines
+  }
+  // What is the same on both, what only one goes on to, and what was asked for.
+  assert.deepEqual(await timelines({ time: two.after }), [1, 2])
+  assert.deepEqual(await timelines({}), [1, 2])
+  assert.deepEqual(await timelines({ time: three.after, timeline: 1 }), [1])
+})
+
+/** Starts a restored home, archives one more row of it, and stops the archive. */
+async function goOn(t: TestContext, from: Original, home: string, id: number): Promise<void> {
+  const dataDirectory = join(home, 'postgres', 'node-a')
+  removeRecoveredFile(dataDirectory)
+  const node = newNode(t, { directory: testDirectory(t), dataDirectory })
+  await node.start(30_000)
+  const archiver = from.place.archiver(node)
+  await archiver.start()
+  await valuesFrom(node, `INSERT INTO kept VALUES (${id})`)
+  const [written] = await valuesFrom(node, 'SELECT pg_current_wal_flush_lsn()::text')
+  await archiver.untilStored(parseLsn(String(written)) as Lsn, 20_000)
+  await archiver.stop()
+}

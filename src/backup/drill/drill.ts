@@ -14,11 +14,12 @@ import { type DrillReport, formatVersion } from '../model.ts'
 import type { Repository } from '../repository.ts'
 import { restoreError } from '../restore/errors.ts'
 import { layDatabase } from '../restore/lay.ts'
-import { planRestore, type RestorePlan } from '../restore/plan.ts'
+import { planRestore, type RestorePlan, timelineToProve } from '../restore/plan.ts'
 import { walOf } from '../restore/preview.ts'
 import { type Recovered, recover } from '../restore/recover.ts'
 import { refuseSmallDisk } from '../restore/room.ts'
 import { survey } from '../restore/survey.ts'
+import type { RestoreRequest } from '../restore/target.ts'
 import { checkRelations, readCanary, writeRow } from './database-checks.ts'
 import { drillError } from './errors.ts'
 import { checkPages } from './page-check.ts'
@@ -215,8 +216,15 @@ async function choose(
   findings: Findings,
 ): Promise<{ result: RestorePlan; detail: string }> {
   const { backupId, scratch, clock } = options
-  const request = { target: { kind: 'latest' }, ...(backupId === undefined ? {} : { backupId }) } as const
-  const plan = planRestore(await survey(options), request, clock.now())
+  const catalogue = await survey(options)
+  // Nobody is there to be asked, and nothing is lost: one branch is proven.
+  const timeline = timelineToProve(catalogue, backupId)
+  const request: RestoreRequest = {
+    target: { kind: 'latest' },
+    ...(backupId === undefined ? {} : { backupId }),
+    ...(timeline === undefined ? {} : { timeline }),
+  }
+  const plan = planRestore(catalogue, request, clock.now())
   findings.backupId = plan.backup.id
   refuseSmallDisk(scratch, plan.backup.rawBytes)
   const { wal } = plan

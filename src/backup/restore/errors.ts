@@ -33,6 +33,14 @@ export const { rows: restoreErrorRows, failure: restoreError } = defineErrors({
     message: 'There is no restore point named {name}. Known: {known}.',
     hint: '`moonyetis restore-point NAME` makes one in a running database.',
   },
+  RESTORE_TIMELINE_NEEDED: {
+    status: 409,
+    exit: 2,
+    retry: false,
+    title: 'The log has branches',
+    message: '{target} may be meant on more than one timeline: {reason}. To choose from: {choices}.',
+    hint: 'Say which one by --timeline N; with --dry-run it only tells where that leads.',
+  },
   RESTORE_NO_SPACE: {
     status: 507,
     exit: 1,

@@ -7,10 +7,13 @@ import { describeTarget } from './target.ts'
 import { refuseHole } from './wal-range.ts'
 
 // The canary alone commits every few seconds; a log without commits for this long tells nothing.
-const mostSegments = 8
+export const mostSegments = 8
 
 /** Server's clock in the last commit that is known of the log; undefined when none is near its end. */
-export async function lastCommitOf(plan: RestorePlan, wal: StoredWal): Promise<Date | undefined> {
+export async function lastCommitOf(
+  plan: Pick<RestorePlan, 'backup'> & { wal: Pick<RestorePlan['wal'], 'segments'> },
+  wal: StoredWal,
+): Promise<Date | undefined> {
   const { segmentBytes } = plan.backup.database
   for (const segment of plan.wal.segments.slice(-mostSegments).reverse()) {
     const found = await wal.segment(segment)

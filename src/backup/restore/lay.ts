@@ -5,11 +5,10 @@ import { TarReader } from '#postgres/wire/tar.ts'
 import { release } from '../envelope/frame.ts'
 import type { SealPool } from '../envelope/pool.ts'
 import { backupError } from '../errors.ts'
-import type { ArchiveFacts, BackupManifest, ObjectFacts } from '../model.ts'
+import type { ArchiveFacts, BackupManifest, DatabaseBackup, ObjectFacts } from '../model.ts'
 import type { Repository } from '../repository.ts'
 import { DataWriter } from './data-writer.ts'
 import { restoreError } from './errors.ts'
-import type { DatabaseBackup } from './plan.ts'
 
 export interface LayOptions {
   repository: Repository

@@ -3,7 +3,8 @@ import { describe, test } from 'node:test'
 import { Failure } from '#lib/errors.ts'
 import { defaultSegmentBytes, formatLsn, type Lsn, parseLsn, segmentName } from '#lib/lsn.ts'
 import type { BackupMarker, DatabaseFacts, RestorePoint } from '../model.ts'
-import { type Catalogue, planRestore } from './plan.ts'
+import { isMeant } from './branches.ts'
+import { type Catalogue, planRestore, timelineToProve } from './plan.ts'
 import { parseRequest, type TargetOptions } from './target.ts'
 import { addPiece, type WalPiece } from './wal-range.ts'
 
@@ -201,7 +202,8 @@ describe('timelines', () => {
   test('a backup that lies beyond where a timeline was left is not of its history', () => {
     const early = { ...histories, 4: '1\t0/3000100\tbefore 2026-11-24 07:00:00+00\n' }
     const branched = catalogue({ backups: two, wal: [...log, ...wal(4, 3, 4)], histories: early })
-    const { backup, timeline } = plan(branched)
+    assert.equal(failureOf(() => plan(branched)).code, 'RESTORE_TIMELINE_NEEDED')
+    const { backup, timeline } = plan(branched, { timeline: 4 })
     assert.deepEqual([backup.id, timeline], ['morning', 4])
     assert.equal(plan(branched, { id: 'noon' }).timeline, 3)
   })
@@ -240,6 +242,114 @@ describe('timelines', () => {
     const failure = failureOf(() => plan(named, { name: 'befor-release' }))
     assert.equal(failure.code, 'RESTORE_POINT_UNKNOWN')
     assert.match(failure.message, /Known: before-release/)
+  })
+})
+
+describe('two living branches', () => {
+  // A trial began timeline 2 in the morning; production went on with timeline 1.
+  const histories = { 2: '1\t0/3000100\tno recovery target specified\n' }
+  const log = [...wal(1, 2, 7, '0/7400000'), ...wal(2, 3, 3, '0/3900000')]
+  const early = backup('early', 3, '0/1000028', '0/1000130')
+  const [morning, noon] = two as [BackupMarker, BackupMarker]
+  const trial = backup('trial', 9, '0/3200028', '0/3200130', { timeline: 2, stopTimeline: 2 })
+  const from = catalogue({ backups: [early, ...two, trial], wal: [...wal(1, 1, 1), ...log], histories })
+  const needed = (catalogue: Catalogue, options: TargetOptions = {}) => {
+    const failure = failureOf(() => plan(catalogue, options))
+    assert.equal(failure.code, 'RESTORE_TIMELINE_NEEDED')
+    return failure.message
+  }
+
+  test('latest asks for one while the newest backup is of the other, and names where each goes', () => {
+    const message = needed(from)
+    assert.match(message, /the backup noon of 2026-11-24T11:04:00.000Z on timeline 1 is not of timeline 2's/)
+    assert.match(message, /--timeline 2 \(last backup trial of 2026-11-24T09:04.*goes to 0\/3900000\)/)
+    assert.match(message, /--timeline 1 \(last backup noon of 2026-11-24T11:04.*goes to 0\/7400000\)/)
+    assert.equal(plan(from, { timeline: 1 }).backup.id, 'noon')
+    assert.deepEqual(plan(from, { timeline: 1 }).branches, [])
+    assert.equal(plan(from, { timeline: 2 }).backup.id, 'trial')
+  })
+
+  test('latest follows the branch of the newest backup when that is the newest timeline', () => {
+    const left = catalogue({
+      backups: [morning, { ...noon, finishedAt: trial.startedAt }],
+      wal: log,
+      histories,
+    })
+    const newest = backup('newest', 11, '0/3200028', '0/3200130', { timeline: 2, stopTimeline: 2 })
+    const earlier = backup('left', 8, '0/5000028', '0/5000130')
+    assert.equal(failureOf(() => plan(left)).code, 'RESTORE_TIMELINE_NEEDED')
+    const { backup: chosen, branches } = plan(
+      catalogue({ backups: [morning, earlier, newest], wal: log, histories }),
+    )
+    assert.equal(chosen.id, 'newest')
+    assert.deepEqual(
+      branches.map(one => [one.timeline, formatLsn(one.fork), formatLsn(one.wal.to), one.lastBackup?.id]),
+      [[1, '0/3000100', '0/7400000', 'left']],
+    )
+    assert.equal(branches[0]?.passedAt?.toISOString(), '2026-11-24T11:04:00.000Z')
+  })
+
+  test('a time asks when a backup or a restore point before it is of the other', () => {
+    needed(from, { time: '2026-11-24T11:10:00Z' })
+    assert.equal(plan(from, { time: '2026-11-24T10:00:00Z' }).backup.id, 'trial')
+    const point = { name: 'p', systemIdentifier: system, timeline: 1, lsn: '0/4000000' }
+    const points = [{ ...point, at: '2026-11-24T09:30:00Z' } as RestorePoint]
+    const named = catalogue({ backups: [morning, trial], wal: log, histories, points })
+    assert.match(needed(named, { time: '2026-11-24T09:31:00Z' }), /the restore point p of .* on timeline 1/)
+    assert.equal(plan(named, { time: '2026-11-24T09:29:00Z' }).timeline, 2)
+    assert.equal(plan(named, { name: 'p' }).timeline, 1)
+  })
+
+  test('a backup by its id asks only when it leads to both', () => {
+    needed(from, { id: 'morning' })
+    assert.equal(plan(from, { id: 'noon' }).timeline, 1)
+    assert.equal(plan(from, { id: 'trial' }).timeline, 2)
+  })
+
+  test('a drill asks nothing: it follows the newest backup as long as it can', () => {
+    assert.deepEqual(
+      [undefined, 'morning', 'trial', 'noon', 'gone'].map(id => timelineToProve(from, id)),
+      [1, 1, 2, 1, undefined],
+    )
+    const one = catalogue({ backups: [morning], wal: log, histories })
+    assert.equal(timelineToProve(one, undefined), 2)
+  })
+})
+
+describe('commits on a branch beside the followed timeline', () => {
+  const at = (hour: number, minute = 0) => new Date(Date.UTC(2026, 10, 24, hour, minute))
+  const fork = lsn('0/3000100')
+  const branch = { fork, wal: { segments: [], from: fork, to: lsn('0/7400000'), timeline: 1 } }
+  const { target: latest } = parseRequest({}, 'UTC')
+  const time = (hour: number) => parseRequest({ time: at(hour).toISOString() }, 'UTC').target
+  // Timeline 1 went on from 12:00 to 14:50, timeline 2 began at 15:00.
+  const left = { first: at(12), last: at(14, 50) }
+
+  test('may be meant by a time that the followed timeline does not reach beyond the fork', () => {
+    assert.deepEqual(
+      [11, 13, 14.5, 16].map(hour => isMeant(branch, time(hour), left, at(15))),
+      [false, true, true, false],
+    )
+  })
+
+  test('are left behind by latest once the followed timeline has gone on without them', () => {
+    assert.equal(isMeant(branch, latest, left, at(15)), false)
+    assert.equal(isMeant(branch, latest, left, undefined), true)
+  })
+
+  test('may be meant as long as they go on beside it', () => {
+    assert.equal(isMeant(branch, latest, { ...left, last: at(16) }, at(15)), true)
+    assert.equal(isMeant(branch, time(17), { ...left, last: at(16) }, at(15)), true)
+    const passed = { ...branch, passedAt: at(16, 30) }
+    assert.equal(isMeant(passed, latest, { ...left, last: at(16) }, at(15)), false)
+  })
+
+  test('may be meant by an LSN that both have', () => {
+    const target = (text: string) => parseRequest({ lsn: text }, 'UTC').target
+    assert.deepEqual(
+      ['0/3000100', '0/3000101', '0/7400001'].map(text => isMeant(branch, target(text), left, at(15))),
+      [false, true, false],
+    )
   })
 })
 

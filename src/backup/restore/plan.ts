@@ -1,13 +1,11 @@
-import { formatLsn, type Lsn, parseLsn } from '#lib/lsn.ts'
+import { formatLsn, type Lsn } from '#lib/lsn.ts'
 import { backupError } from '../errors.ts'
-import type { BackupMarker, DatabaseFacts, RestorePoint } from '../model.ts'
+import type { BackupMarker, DatabaseBackup, RestorePoint } from '../model.ts'
+import { type Branch, branchesOff, signElsewhere, signsOf, unclear } from './branches.ts'
 import { restoreError } from './errors.ts'
 import { describeTarget, type RestoreRequest, type RestoreTarget } from './target.ts'
-import { isOnPath, pathTo, type Stretch } from './timelines.ts'
+import { isOnPath, lsnOf, pathTo, type Stretch } from './timelines.ts'
 import { gap, refuseHole, type WalRange, type WalStock, walkRange } from './wal-range.ts'
-
-/** A backup that holds a database. */
-export type DatabaseBackup = BackupMarker & { database: DatabaseFacts }
 
 /** All that a choice depends on. */
 export interface Catalogue {
@@ -33,23 +31,48 @@ export interface RestorePlan {
   path: Stretch[]
   /** What is there from the backup's start on; for a time it may go on beyond the target. */
   wal: WalRange
+  /** What may be meant as well; none when the timeline was asked for. */
+  branches: Branch[]
   /** The backup whose files (secrets, configuration) belong to it. */
   files?: BackupMarker
 }
 
 /**
  * Chooses the newest backup before the target and the log that leads there.
- * @throws BACKUP_NOT_FOUND, BACKUP_WAL_GAP, RESTORE_POINT_UNKNOWN, RESTORE_TARGET_UNREACHABLE
+ * @throws BACKUP_NOT_FOUND, BACKUP_WAL_GAP, RESTORE_POINT_UNKNOWN, RESTORE_TARGET_UNREACHABLE, RESTORE_TIMELINE_NEEDED
  */
 export function planRestore(catalogue: Catalogue, request: RestoreRequest, now: Date): RestorePlan {
   const goal = findGoal(catalogue, request, now)
   const backups = candidates(catalogue, request, goal)
-  for (const timeline of timelinesNewestFirst(catalogue, request, goal, backups)) {
+  const timelines = timelinesNewestFirst(catalogue, request, goal, backups)
+  for (const timeline of timelines) {
     const backup = newestOn(timeline.path, backups, goal)
-    if (backup && backup.database.systemIdentifier === timeline.system)
-      return planFrom(catalogue, { backup, goal, timeline: timeline.number, path: timeline.path })
+    if (!backup || backup.database.systemIdentifier !== timeline.system) continue
+    const isAsked = (request.timeline ?? goal.timeline) !== undefined
+    const branches = isAsked ? [] : branchesBeside(catalogue, { request, goal, timeline, timelines, backup })
+    return planFrom(catalogue, { backup, goal, timeline: timeline.number, path: timeline.path, branches })
   }
   throw outOfReach(catalogue, goal, backups)
+}
+
+/**
+ * The timeline on which a backup is proven: the newest that goes on from it, with the newest backup on it when there is
+ * one. Undefined when there is no such backup.
+ */
+export function timelineToProve(catalogue: Catalogue, backupId: string | undefined): number | undefined {
+  const all = catalogue.backups.filter(hasDatabase).sort(byTime(one => one.finishedAt))
+  const backup = backupId === undefined ? all.at(-1) : all.find(one => one.id === backupId)
+  if (!backup) return undefined
+  const { systemIdentifier } = backup.database
+  const ofSystem = all.filter(one => one.database.systemIdentifier === systemIdentifier)
+  const isOn = (one: DatabaseBackup, { path }: Timeline) =>
+    isOnPath(path, one.database.stopTimeline, lsnOf(one.database.stop))
+  const target = { kind: 'latest' } as const
+  const going = timelinesNewestFirst(catalogue, { target }, { target }, ofSystem).filter(one =>
+    isOn(backup, one),
+  )
+  const living = going.find(one => isOn(ofSystem.at(-1) as DatabaseBackup, one))
+  return (living ?? going[0])?.number
 }
 
 /** Files are not part of the log: those nearest after the wanted moment know every key that was in use then. */
@@ -147,7 +170,7 @@ function timelinesNewestFirst(
 function newestOn(
   path: readonly Stretch[],
   backups: readonly DatabaseBackup[],
-  goal: Goal,
+  goal: Pick<Goal, 'lsn' | 'at'>,
 ): DatabaseBackup | undefined {
   return backups
     .filter(({ database }) => isOnPath(path, database.stopTimeline, lsnOf(database.stop)))
@@ -157,11 +180,46 @@ function newestOn(
     .at(-1)
 }
 
+/**
+ * Nobody is brought silently to a timeline that was given up, or that a trial has begun.
+ * @throws RESTORE_TIMELINE_NEEDED when a backup or restore point says that another one may be meant
+ */
+function branchesBeside(
+  catalogue: Catalogue,
+  chosen: {
+    request: RestoreRequest
+    goal: Goal
+    timeline: Timeline
+    timelines: readonly Timeline[]
+    backup: DatabaseBackup
+  },
+): Branch[] {
+  const { goal, timeline, backup } = chosen
+  const { target } = goal
+  const isNamed = chosen.request.backupId !== undefined
+  // From a backup that was asked for, only some lead on.
+  const others = chosen.timelines.filter(one => !isNamed || newestOn(one.path, [backup], {}) !== undefined)
+  const { segmentBytes } = backup.database
+  const { stock } = clusterOf(catalogue, timeline.system)
+  const signs = signsOf(catalogue.points, catalogue.backups.filter(hasDatabase), timeline.system).filter(
+    ({ timeline, lsn }) => !isNamed || others.some(one => isOnPath(one.path, timeline, lsn)),
+  )
+  const followed = { timeline: timeline.number, path: timeline.path }
+  const branches = branchesOff({ followed, others, signs, target, stock, segmentBytes })
+  const sign = signElsewhere(signs, timeline.path, target)
+  if (!sign) return branches
+  const { what, at } = sign
+  const reason = `${what} of ${at.toISOString()} on timeline ${sign.timeline} is not of timeline ${timeline.number}'s history`
+  const from = lsnOf(backup.database.start)
+  const { to } = walkRange({ stock, path: timeline.path, from, segmentBytes })
+  throw unclear({ target, timeline: timeline.number, to, branches, backup }, reason)
+}
+
 function planFrom(
   catalogue: Catalogue,
-  chosen: { backup: DatabaseBackup; goal: Goal; timeline: number; path: Stretch[] },
+  chosen: { backup: DatabaseBackup; goal: Goal; timeline: number; path: Stretch[]; branches: Branch[] },
 ): RestorePlan {
-  const { backup, goal, timeline, path } = chosen
+  const { backup, goal, timeline, path, branches } = chosen
   const { database } = backup
   const { stock } = clusterOf(catalogue, database.systemIdentifier)
   const wal = walkRange({
@@ -187,6 +245,7 @@ function planFrom(
     timeline,
     path,
     wal,
+    branches,
     ...(files ? { files } : {}),
   }
 }
@@ -234,10 +293,4 @@ function hasDatabase(marker: BackupMarker): marker is DatabaseBackup {
 
 function byTime<T>(time: (one: T) => string): (left: T, right: T) => number {
   return (left, right) => Date.parse(time(left)) - Date.parse(time(right))
-}
-
-function lsnOf(text: string): Lsn {
-  const lsn = parseLsn(text)
-  if (lsn === undefined) throw new Error(`${text} is no LSN`)
-  return lsn
 }

@@ -3,6 +3,7 @@ import type { SealPool } from '../envelope/pool.ts'
 import type { Repository } from '../repository.ts'
 import { hasKeys, isKeyMissing } from './keys-here.ts'
 import { lastCommitOf, refuseLaterThan } from './last-commit.ts'
+import { refuseLivingBranch } from './living-branch.ts'
 import { planRestore, type RestorePlan } from './plan.ts'
 import { freeBytes, neededBytes } from './room.ts'
 import { StoredWal } from './stored-wal.ts'
@@ -41,12 +42,13 @@ export interface PreviewOptions {
 
 /**
  * Chooses as a restore would, and writes nothing.
- * @throws as planRestore
+ * @throws as planRestore and refuseLivingBranch
  */
 export async function previewRestore(options: PreviewOptions): Promise<RestorePreview> {
   const { repository, directory } = options
   const plan = planRestore(await survey(options), options.request, options.now)
   const keysHere = await hasKeys(repository, plan)
+  if (keysHere) await refuseLivingBranch(options, plan)
   const lastCommitAt = await lastCommitIfOpen(options, plan)
   refuseLaterThan(lastCommitAt, plan)
   const { backup, wal, files } = plan

@@ -15,13 +15,14 @@ import type { SealPool } from '../envelope/pool.ts'
 import { backupError } from '../errors.ts'
 import { restoreFileSet } from '../files/file-set.ts'
 import { layout } from '../layout.ts'
-import type { BackupMarker } from '../model.ts'
+import type { BackupMarker, DatabaseBackup } from '../model.ts'
 import type { Repository } from '../repository.ts'
 import { restoreError } from './errors.ts'
 import { requireKeys } from './keys-here.ts'
 import { lastCommitOf, refuseLaterThan } from './last-commit.ts'
 import { type Laid, layDatabase } from './lay.ts'
-import { chooseFiles, type DatabaseBackup, planRestore, type RestorePlan } from './plan.ts'
+import { refuseLivingBranch } from './living-branch.ts'
+import { chooseFiles, planRestore, type RestorePlan } from './plan.ts'
 import { walOf } from './preview.ts'
 import { type Recovered, recover } from './recover.ts'
 import { refuseFilled, refuseSmallDisk } from './room.ts'
@@ -119,6 +120,7 @@ async function restoreAll(options: RestoreOptions): Promise<RestoreResult> {
   refuseOtherVersion(plan.backup, options.binaries)
   refuseSmallDisk(directory, plan.backup.rawBytes)
   await requireKeys(options.repository, plan)
+  await refuseLivingBranch(options, plan)
   const wal = walOf(options, plan)
   if (plan.target.kind === 'time') refuseLaterThan(await lastCommitOf(plan, wal), plan)
   log.info({ backupId: plan.backup.id, target: describeTarget(plan.target), directory }, 'restore began')

@@ -22,7 +22,7 @@ export interface RestoreRequest {
   target: RestoreTarget
   /** The backup to begin with; without it the newest one before the target. */
   backupId?: string
-  /** The timeline to follow; without it the newest one that has the target on it. */
+  /** The timeline to follow; without it the newest one with the target on it, unless another may be meant. */
   timeline?: number
 }
 

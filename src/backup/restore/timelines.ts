@@ -1,5 +1,5 @@
-import type { Lsn } from '#lib/lsn.ts'
-import { parseHistory } from '../archive/history.ts'
+import { type Lsn, parseLsn } from '#lib/lsn.ts'
+import { parseHistory, type TimelineSwitch } from '../archive/history.ts'
 
 /** What of a timeline belongs to the history of another: [from, until). */
 export interface Stretch {
@@ -15,7 +15,11 @@ export function pathTo(timeline: number, histories: ReadonlyMap<number, Buffer>)
   const history = histories.get(timeline)
   // Only a timeline that was branched off has a file.
   if (history === undefined) return timeline === 1 ? [{ timeline: 1, from: 0n }] : []
-  const switches = parseHistory(history)
+  return stretchesOf(timeline, parseHistory(history))
+}
+
+/** The same from the ancestors themselves, oldest first. */
+export function stretchesOf(timeline: number, switches: readonly TimelineSwitch[]): Stretch[] {
   const starts = [0n, ...switches.map(one => one.switchLsn)]
   const stretches: Stretch[] = switches.map((one, index) => ({
     timeline: one.timeline,
@@ -29,4 +33,23 @@ export function pathTo(timeline: number, histories: ReadonlyMap<number, Buffer>)
 export function isOnPath(path: readonly Stretch[], timeline: number, lsn: Lsn): boolean {
   const stretch = path.find(one => one.timeline === timeline)
   return stretch !== undefined && lsn >= stretch.from && (stretch.until === undefined || lsn <= stretch.until)
+}
+
+/** Where `other` leaves the history that `path` tells; undefined when it tells the same. */
+export function forkOf(path: readonly Stretch[], other: readonly Stretch[]): Lsn | undefined {
+  for (const [index, stretch] of other.entries()) {
+    const beside = path[index]
+    if (beside?.timeline !== stretch.timeline) return stretch.from
+    const { until } = beside
+    if (until !== stretch.until)
+      return until === undefined || (stretch.until ?? until) < until ? stretch.until : until
+  }
+  return undefined
+}
+
+/** Of a text that a program of ours wrote. */
+export function lsnOf(text: string): Lsn {
+  const lsn = parseLsn(text)
+  if (lsn === undefined) throw new Error(`${text} is no LSN`)
+  return lsn
 }
