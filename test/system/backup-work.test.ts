@@ -23,7 +23,7 @@ import {
   untilSynchronous,
 } from '#test/system/verbs.ts'
 
-const kills = 3
+const kills = 2
 const availabilitySeconds = 2
 const env = {
   MOONYETIS_BACKUP__FIRST_AFTER_SECONDS: '86400',

@@ -5,7 +5,6 @@ import { type TestContext, test } from 'node:test'
 import { pathToFileURL } from 'node:url'
 import type { DrillReport, RestorePoint } from '#backup/model.ts'
 import type { RestoreResult } from '#backup/restore/restore.ts'
-import type { BackupSummary } from '#backup/status.ts'
 import { Client } from '#test/system/client.ts'
 import { query, queryAtRest } from '#test/system/databases.ts'
 import { Player } from '#test/system/player.ts'
@@ -198,7 +197,7 @@ test('what was acknowledged outlives the database, and what comes back can be pl
     second.open()
     await second.played(100)
     const { id } = await succeed<{ id: string }>(restored, ['backup', 'full'])
-    const { backups } = await succeed<{ backups: BackupSummary[] }>(restored, ['backup', 'list'])
+    const { backups } = await archiveStatus(restored)
     const listed = backups.map(backup => [backup.id, backup.database?.timeline])
     assert.deepEqual(listed, [[id, 2]])
     const drill = await succeed<DrillReport>(restored, ['backup', 'drill'])
