@@ -14,6 +14,8 @@ import { dirname, join } from 'node:path'
 import type { RunAs } from '#postgres/server/data-directory.ts'
 import type { ManifestFile } from '#postgres/wire/manifest.ts'
 import type { TarEntry, TarHandler } from '#postgres/wire/tar.ts'
+import { backupError } from '../errors.ts'
+import { layout } from '../layout.ts'
 import { checkAgainst, type FileCheck } from './checksums.ts'
 import { restoreError } from './errors.ts'
 import { FileSettler } from './settle-files.ts'
@@ -33,6 +35,7 @@ export interface DataWriterOptions {
 // Without it PostgreSQL does not start: the last file of all.
 const controlFile = 'global/pg_control'
 const tablespaceMap = 'tablespace_map'
+const archiveName = /^(base|\d+)$/
 const defaultModes = { file: 0o600, directory: 0o700 } as const
 
 /**
@@ -56,7 +59,10 @@ export class DataWriter {
     this.#expected = new Map(options.manifest.map(file => [file.path, file]))
   }
 
-  /** What takes the entries of an archive: `base`, or the oid of a tablespace, which has a `path` on the server. */
+  /**
+   * What takes the entries of an archive: `base`, or the oid of a tablespace, which has a `path` on the server.
+   * @throws BACKUP_OBJECT_DAMAGED when the name is neither: it becomes part of a path
+   */
   archive(name: string, path: string | undefined): TarHandler {
     const place = this.#placeOf(name, path)
     return {
@@ -84,7 +90,11 @@ export class DataWriter {
   }
 
   #placeOf(name: string, path: string | undefined): { root: string; prefix: string } {
-    const { dataDirectory, tablespaceDirectory } = this.#o
+    const { dataDirectory, tablespaceDirectory, backupId } = this.#o
+    if (!archiveName.test(name)) {
+      const reason = `it names an archive ${JSON.stringify(name.slice(0, 100))}`
+      throw backupError('BACKUP_OBJECT_DAMAGED', { object: layout.complete(backupId), reason })
+    }
     if (name === 'base') return { root: dataDirectory, prefix: '' }
     const link = join(dataDirectory, 'pg_tblspc', name)
     // One without a place of its own lies in the data directory itself (allow_in_place_tablespaces).
