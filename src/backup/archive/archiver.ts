@@ -305,7 +305,7 @@ export class Archiver {
 
   async #lastStored() {
     const last = await this.#store?.lastStored()
-    if (last) this.#shipper?.stored.advance(last.end)
+    if (last) this.#shipper?.stored.advance(last.lsn)
     return last
   }
 

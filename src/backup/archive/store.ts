@@ -10,6 +10,7 @@ import type { DataKey } from '../keys/data-keys.ts'
 import { layout } from '../layout.ts'
 import type { HistoryFacts, SealedFacts, SealedKind, WalFacts } from '../model.ts'
 import type { Repository } from '../repository.ts'
+import { listTails, type StoredTail } from '../restore/tails.ts'
 import { archiveError } from './errors.ts'
 import { historyFacts } from './history.ts'
 import type { Position } from './position.ts'
@@ -35,7 +36,7 @@ export class ArchiveStore {
   #dataKey: DataKey | undefined
   /** Timelines whose history is there. */
   readonly #histories = new Set([1])
-  /** How far tails of a segment go without a hole, as offset. */
+  /** How far tails of a segment go without a hole, as offset, once they are known to be what is here. */
   #tail = { segment: '', end: 0 }
 
   constructor(o: { repository: Repository; pool: SealPool; spool: Spool; log: Log }) {
@@ -54,19 +55,30 @@ export class ArchiveStore {
     throw archiveError('ARCHIVE_WRONG_SYSTEM', { systemIdentifier, place, other })
   }
 
-  /** Where the whole segments of the repository end. */
+  /**
+   * Where the whole segments of the repository end, or the segment begins of which only tails are there; `end` is that
+   * of the tails. A server that has not come that far is not the one that was archived, or was set back.
+   */
   async lastStored(): Promise<(Position & { end: Lsn }) | undefined> {
     const { systemIdentifier, segmentBytes } = this.#spool
+    const tails = (await listTails(this.#repository, systemIdentifier, segmentBytes)).values().toArray()
     const timelines = await this.#repository.timelines(systemIdentifier)
-    for (const timeline of timelines.toSorted((a, b) => b - a)) {
-      let last: string | undefined
-      for await (const { segment } of this.#repository.segments(systemIdentifier, timeline)) last = segment
-      const parsed = last === undefined ? undefined : parseSegmentName(last, segmentBytes)
-      if (!parsed) continue
-      const end = parsed.start + BigInt(segmentBytes)
-      return { timeline, lsn: end, end }
+    const known = new Set([...timelines, ...tails.map(tail => tail.timeline)])
+    for (const timeline of [...known].sort((a, b) => b - a)) {
+      const whole = await this.#endOfSegments(timeline)
+      const tail = tails.findLast(one => one.timeline === timeline && one.end > one.start)
+      const lsn = whole ?? tail?.start
+      if (lsn !== undefined) return { timeline, lsn, end: tail && tail.end > lsn ? tail.end : lsn }
     }
     return undefined
+  }
+
+  async #endOfSegments(timeline: number): Promise<Lsn | undefined> {
+    const { systemIdentifier, segmentBytes } = this.#spool
+    let last: string | undefined
+    for await (const { segment } of this.#repository.segments(systemIdentifier, timeline)) last = segment
+    const parsed = last === undefined ? undefined : parseSegmentName(last, segmentBytes)
+    return parsed && parsed.start + BigInt(segmentBytes)
   }
 
   /** From the next object on, another data key. */
@@ -81,6 +93,7 @@ export class ArchiveStore {
   async putSegment(one: SpooledSegment): Promise<void> {
     await this.#putHistory(one.timeline)
     const { segmentBytes, systemIdentifier } = this.#spool
+    await this.#tailEnd(one, segmentBytes)
     const bytes = await this.#spool.read(one, { from: 0, to: segmentBytes })
     await this.#put(one, {
       object: layout.segment(systemIdentifier, one.segment),
@@ -91,9 +104,12 @@ export class ArchiveStore {
     await this.#deleteTails(one.segment)
   }
 
-  /** What of the segment no tail holds, up to the offset; answers whether there was anything. */
+  /**
+   * What of the segment no tail holds, up to the offset; answers whether there was anything.
+   * @throws ARCHIVE_SEGMENT_CONFLICT when tails hold other bytes than are here
+   */
   async putTail(one: SpooledSegment, to: number, o: { isClosed?: boolean } = {}): Promise<boolean> {
-    let from = await this.#tailEnd(one.segment)
+    let from = await this.#tailEnd(one, to)
     if (from >= to) return false
     await this.#putHistory(one.timeline)
     while (from < to) {
@@ -112,18 +128,38 @@ export class ArchiveStore {
     return true
   }
 
-  /** How far the repository's tails of this segment go, as offset. */
-  async #tailEnd(segment: string): Promise<number> {
-    if (this.#tail.segment === segment) return this.#tail.end
-    let end = 0
-    for await (const { key } of this.#repository.storage.list(
-      layout.tails(this.#spool.systemIdentifier, segment),
-    )) {
-      const [, from = '', to = ''] = /([0-9A-F]{8})-([0-9A-F]{8})$/.exec(key) ?? []
-      if (Number.parseInt(from, 16) <= end) end = Math.max(end, Number.parseInt(to, 16))
+  /**
+   * How far the repository's tails of this segment go, as offset. Those of an earlier process are read: one that had a
+   * spool and a server which are both gone may have stored another history, and the two must not be mixed.
+   */
+  async #tailEnd(one: SpooledSegment, to: number): Promise<number> {
+    if (this.#tail.segment === one.segment) return this.#tail.end
+    const { systemIdentifier, segmentBytes } = this.#spool
+    const tails = await listTails(this.#repository, systemIdentifier, segmentBytes, one.segment)
+    const tail = tails.get(one.segment)
+    const damaged: StoredTail['parts'] = []
+    for (const part of tail?.parts ?? [])
+      if (part.from < to && (await this.#compareTail(one, part, to)) === 'damaged') damaged.push(part)
+    if (damaged.length > 0) {
+      this.#log.warn({ objects: damaged.map(part => part.key) }, 'damaged tails of WAL are stored again')
+      await this.#repository.storage.delete(damaged.map(part => part.key))
     }
-    this.#tail = { segment, end }
+    const end = damaged[0]?.from ?? Number((tail?.end ?? one.start) - one.start)
+    // What goes further than this spool yet is compared when the spool has come there.
+    if (end <= to) this.#tail = { segment: one.segment, end }
     return end
+  }
+
+  async #compareTail(
+    one: SpooledSegment,
+    part: StoredTail['parts'][number],
+    to: number,
+  ): Promise<'same' | 'damaged'> {
+    const bytes = await this.#spool.read(one, { from: part.from, to: Math.min(part.to, to) })
+    const stored = { object: part.key, kind: 'wal-tail' as const, facts: this.#facts(one, part), bytes }
+    const found = await this.#compare(stored, { isCut: part.to > to })
+    if (typeof found === 'object') throw this.#conflict(one, part.key, found.other)
+    return found
   }
 
   async #deleteTails(segment: string): Promise<void> {
@@ -158,10 +194,14 @@ export class ArchiveStore {
     const found = await this.#compare(o)
     if (found === 'same') return
     if (found === 'damaged') return this.#replace(o)
-    throw archiveError('ARCHIVE_SEGMENT_CONFLICT', {
+    throw this.#conflict(one, o.object, found.other)
+  }
+
+  #conflict(one: { segment: string }, object: string, reason: string) {
+    return archiveError('ARCHIVE_SEGMENT_CONFLICT', {
       file: this.#spool.pathFor(one.segment),
-      object: o.object,
-      reason: found.other,
+      object,
+      reason,
     })
   }
 
@@ -185,10 +225,15 @@ export class ArchiveStore {
       throw archiveError('ARCHIVE_STORED_SHORT', { object: o.object, bytes: o.bytes.length, stored: 0 })
   }
 
-  async #compare(o: NewObject): Promise<'same' | 'damaged' | { other: string }> {
+  /** `isCut` when what is here is only the beginning of what is there. */
+  async #compare(
+    o: NewObject,
+    { isCut = false }: { isCut?: boolean } = {},
+  ): Promise<'same' | 'damaged' | { other: string }> {
     const { bytes } = o
     try {
-      const stored = await this.#read(o)
+      const whole = await this.#read(o)
+      const stored = isCut ? whole.subarray(0, bytes.length) : whole
       if (stored.equals(bytes)) return 'same'
       if (stored.length !== bytes.length)
         return { other: `${stored.length} bytes there, ${bytes.length} here` }
