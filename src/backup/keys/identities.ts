@@ -10,7 +10,7 @@ import { normalPassphrase } from './passphrase.ts'
 
 export const identityName = 'backup_identity'
 
-export interface IdentitySources {
+interface IdentitySources {
   /** `.secrets/backup_identity`, which a simulated home keeps. */
   home?: Home
   /** Path of an identity file, in clear or locked by the passphrase. */
@@ -21,7 +21,7 @@ export interface IdentitySources {
 }
 
 /** What the recovery key gives. */
-export interface Recovery {
+interface Recovery {
   /** `AGE-SECRET-KEY-1...` */
   identities: string[]
   /** Ed25519 public key, base64: written by whoever made the recovery key, so trusted above the repository itself. */
@@ -49,10 +49,6 @@ export async function recoveryFrom(o: IdentitySources): Promise<Recovery> {
     ...(named?.signer !== undefined && { trustedSigner: named.signer }),
     ...(named?.repositoryId !== undefined && { repositoryId: named.repositoryId }),
   }
-}
-
-export async function identitiesFrom(o: IdentitySources): Promise<string[]> {
-  return (await recoveryFrom(o)).identities
 }
 
 async function fromFile(path: string, passphrase: string | undefined): Promise<IdentityFile> {

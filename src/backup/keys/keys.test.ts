@@ -97,6 +97,22 @@ test('the ring keeps the keys of the newest chain, for other processes and the n
   assert.deepEqual([...new KeyRing({ home }).remembered()].sort(), [kept.id, later.id].sort())
 })
 
+test('the keys of one repository say nothing about those of another, and nameless ones are taken over', () => {
+  const place = openHome(mkdtempSync(join(tmpdir(), 'ring-')))
+  const [nameless, one, other] = [newRandomDataKey(), newRandomDataKey(), newRandomDataKey()]
+  new KeyRing({ home: place }).remember(nameless)
+  const [first, second] = ['a', 'b'].map(digit => new KeyRing({ home: place }).of(digit.repeat(32)))
+  assert(first && second)
+  first.remember(one)
+  second.remember(other)
+  assert.deepEqual([...first.remembered()].sort(), [nameless.id, one.id].sort())
+  assert.deepEqual(second.remembered(), [other.id])
+  second.keepOnly([])
+  const again = new KeyRing({ home: place })
+  assert.deepEqual([...again.of('a'.repeat(32)).remembered()].sort(), [nameless.id, one.id].sort())
+  assert.deepEqual(again.of('b'.repeat(32)).remembered(), [])
+})
+
 test('a ring without a home remembers for its own life, and a damaged key file is no key', () => {
   const key = newRandomDataKey()
   const bare = new KeyRing({ identities: [newAgeKeyPair().identity] })

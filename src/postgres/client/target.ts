@@ -15,11 +15,7 @@ export interface DatabaseTarget {
 export const databaseName = 'moonyetis_slots'
 
 /** Database roles, least privilege first; what each may do is in migrations/0007_grants.sql. */
-export type DatabaseRole =
-  | 'moonyetis_app'
-  | 'moonyetis_monitor'
-  | 'moonyetis_owner'
-  | 'moonyetis_replication'
+export type DatabaseRole = 'moonyetis_app' | 'moonyetis_monitor' | 'moonyetis_owner' | 'moonyetis_replication'
 
 /** The embedded server through its unix socket, where PostgreSQL checks the operating-system user (peer). */
 export function embeddedTarget(o: {

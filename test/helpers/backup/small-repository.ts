@@ -15,7 +15,7 @@ import { openStorage } from '#storage/open.ts'
 import type { Storage } from '#storage/storage.ts'
 
 export const system = '7711677056603304589'
-export const segmentBytes = 1024 * 1024
+const segmentBytes = 1024 * 1024
 
 /** The position of a byte of a segment, by its number. */
 export const at = (segment: number, offset = 0): bigint =>
