@@ -1,7 +1,7 @@
 import type { Log } from '#lib/log.ts'
 import { layout } from './layout.ts'
-import type { BackupMarker, DrillReport, Pin, VerifyReport } from './model.ts'
-import { latestReport, readReports, verifiedAt } from './reports.ts'
+import type { BackupMarker, DrillReport, Pin } from './model.ts'
+import { type CheckFound, latestReport, readChecks, readReports, verifiedAt } from './reports.ts'
 import type { Repository } from './repository.ts'
 import type { DoneAt } from './schedule/scheduler.ts'
 import { type BackupSummary, type DrillSummary, summarise } from './status.ts'
@@ -11,7 +11,7 @@ export interface Contents {
   backups: BackupMarker[]
   /** Objects that should tell of a backup, a check or a pin, and cannot be believed. */
   damaged: { object: string; reason: string }[]
-  verifies: VerifyReport[]
+  verifies: CheckFound[]
   drills: DrillReport[]
   /** Reasons by backup id. */
   pins: Map<string, string>
@@ -25,8 +25,8 @@ export async function readContents(repository: Repository): Promise<Contents> {
     damaged.push({ object, reason: (error as Error).message })
   }
   const backups = await repository.backups({ onDamaged })
-  const verifies = await readReports<VerifyReport>(repository, 'verify', onDamaged, 200)
-  const drills = await readReports<DrillReport>(repository, 'drill', onDamaged, 200)
+  const verifies = await readChecks(repository, onDamaged)
+  const drills = await readReports<DrillReport>(repository, 'drill', onDamaged)
   const pins = new Map<string, string>()
   for await (const { key } of repository.storage.list(layout.pins)) {
     const pin = await repository.readSigned<Pin>(key).catch(error => onDamaged(key, error))

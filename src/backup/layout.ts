@@ -50,3 +50,11 @@ export function backupId(kind: string, at: Date, random: string): string {
   const time = at.toISOString().replace(/[-:]/g, '').replace(/\.\d+/, '')
   return `${time}-${kind}-${random}`
 }
+
+/** When the backup or the report of that id began, in milliseconds; undefined for a name that is none. */
+export function idTime(id: string): number | undefined {
+  const [, ...parts] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-/.exec(id) ?? []
+  const [year, month, day, hour, minute, second] = parts
+  const at = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`)
+  return Number.isNaN(at) ? undefined : at
+}

@@ -2,19 +2,48 @@ import { layout, type ReportKind } from './layout.ts'
 import type { DrillReport, VerifyReport } from './model.ts'
 import type { Repository } from './repository.ts'
 
-/** Reports of a kind, oldest first. A damaged one is told and left out. */
-export async function readReports<T>(
+// Pruning leaves those of the recovery window and a month more; they are a few each day.
+const most = 1000
+
+/** The newest reports of a kind, oldest first. A damaged one is told and left out. */
+export function readReports<T>(
   repository: Repository,
   kind: ReportKind,
   onDamaged: (key: string, error: unknown) => void,
-  most = 1000,
 ): Promise<T[]> {
+  return readEach<T, T>(repository, kind, onDamaged, report => report)
+}
+
+/** A check without its inventory, which is as long as the repository has small objects. */
+export interface CheckFound extends Omit<VerifyReport, 'inventory'> {
+  /** Only a check of the whole repository takes one. */
+  hasInventory: boolean
+}
+
+/** What the checks found, oldest first; one inventory at a time is in memory. */
+export function readChecks(
+  repository: Repository,
+  onDamaged: (key: string, error: unknown) => void,
+): Promise<CheckFound[]> {
+  const withoutInventory = ({ inventory, ...found }: VerifyReport) => ({
+    ...found,
+    hasInventory: inventory.length > 0,
+  })
+  return readEach(repository, 'verify', onDamaged, withoutInventory)
+}
+
+async function readEach<T, R>(
+  repository: Repository,
+  kind: ReportKind,
+  onDamaged: (key: string, error: unknown) => void,
+  take: (report: T) => R,
+): Promise<R[]> {
   const keys: string[] = []
   for await (const { key } of repository.storage.list(layout.reports(kind))) keys.push(key)
-  const reports: T[] = []
+  const reports: R[] = []
   for (const key of keys.slice(-most)) {
     try {
-      reports.push(await repository.readSigned<T>(key))
+      reports.push(take(await repository.readSigned<T>(key)))
     } catch (error) {
       onDamaged(key, error)
     }

@@ -1,5 +1,5 @@
 import { randomInt } from 'node:crypto'
-import { layout } from '../layout.ts'
+import { idTime, layout } from '../layout.ts'
 import type { BackupMarker, ObjectFacts } from '../model.ts'
 import type { Repository } from '../repository.ts'
 import { baseBackupError } from './errors.ts'
@@ -71,17 +71,9 @@ export async function sweepIncomplete(o: {
     else found.set(id, [...(found.get(id) ?? []), key])
   }
   const before = o.now.getTime() - (o.graceMs ?? usualGraceMs)
-  const left = [...found.keys()].filter(id => !complete.has(id) && (startOf(id) ?? before) < before)
+  const left = [...found.keys()].filter(id => !complete.has(id) && (idTime(id) ?? before) < before)
   for (const id of left) await storage.delete(found.get(id) as string[])
   return left
-}
-
-/** When the backup of that id began; undefined for a name that is none. */
-function startOf(id: string): number | undefined {
-  const [, ...parts] = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z-/.exec(id) ?? []
-  const [year, month, day, hour, minute, second] = parts
-  const at = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`)
-  return Number.isNaN(at) ? undefined : at
 }
 
 /** Removes what a backup that failed has stored. What cannot be removed now is swept later. */

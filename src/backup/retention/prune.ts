@@ -7,11 +7,15 @@ import { liveReaders } from '#storage/readers.ts'
 import { layout } from '../layout.ts'
 import { type BackupMarker, formatVersion, type RemovalReport } from '../model.ts'
 import type { Repository } from '../repository.ts'
+import { expiredReports } from './old-reports.ts'
 import type { Decision, RetentionPlan } from './policy.ts'
+import { unusedKeys } from './unused-keys.ts'
 
 export interface PruneOptions {
   repository: Repository
   plan: RetentionPlan
+  /** The recovery window: reports are kept a month longer. */
+  keepDays: number
   /** Held while objects go, and looked at before each backup. */
   lease: Pick<Lease, 'check'>
   by: string
@@ -41,7 +45,7 @@ export async function prune(o: PruneOptions): Promise<RemovalReport> {
     await removeAll(o, removal)
   } finally {
     // Also of a half-done pruning: what is gone is gone on purpose.
-    if (removal.backups.length + removal.walRemoved.length > 0)
+    if (removal.backups.length + removal.walRemoved.length + removal.objects.length > 0)
       await repository.writeSigned(layout.report('removal', removal.id), removal)
   }
   return removal
@@ -86,6 +90,19 @@ async function removeAll(o: PruneOptions, removal: RemovalReport): Promise<void>
     const facts = await removeLog(o, system, before, bytes => freed(bytes, 1))
     if (facts.segments > 0) removal.walRemoved.push(facts)
   }
+  await removeSmall(o, removal)
+}
+
+/** What serves nothing any more once backups and log have gone: reports that are old, and data keys of what went. */
+async function removeSmall(o: PruneOptions, removal: RemovalReport): Promise<void> {
+  const { repository, keepDays, lease, signal } = o
+  const now = o.clock.now()
+  const keys = await unusedKeys(repository, { now, ...(signal ? { signal } : {}) })
+  const reports = await expiredReports(repository, { keepDays, now })
+  await lease.check()
+  await refuseLate(o)
+  removal.objects.push(...keys, ...reports)
+  await removeObjects(repository, [...keys, ...reports])
 }
 
 /** Whoever reads or pins since the plan was made is not in it. @throws REFUSED */
@@ -107,8 +124,12 @@ async function removeBackup(repository: Repository, backup: BackupMarker): Promi
     keys.push(one.key)
     bytes += one.bytes
   }
-  for (let i = 0; i < keys.length; i += batch) await storage.delete(keys.slice(i, i + batch))
+  await removeObjects(repository, keys)
   return bytes
+}
+
+async function removeObjects({ storage }: Repository, keys: readonly string[]): Promise<void> {
+  for (let i = 0; i < keys.length; i += batch) await storage.delete(keys.slice(i, i + batch))
 }
 
 /**
@@ -129,7 +150,7 @@ async function removeKeys(repository: Repository, plan: RetentionPlan): Promise<
   for (const id of new Set(unused)) {
     for await (const { key } of repository.storage.list(`${layout.dataKeys}${id}/`)) gone.push(key)
   }
-  for (let i = 0; i < gone.length; i += batch) await repository.storage.delete(gone.slice(i, i + batch))
+  await removeObjects(repository, gone)
   return gone
 }
 

@@ -9,11 +9,12 @@ import {
   type DatabaseFacts,
   formatVersion,
   type ObjectFacts,
+  type RemovalReport,
   type SealedHeader,
   type VerifyFault,
   type VerifyReport,
 } from '../model.ts'
-import { latestReport, readReports } from '../reports.ts'
+import { type CheckFound, latestReport, readChecks, readReports } from '../reports.ts'
 import type { Repository } from '../repository.ts'
 import { reachOf } from './continuity.ts'
 import { changedSince, takeInventory } from './inventory.ts'
@@ -77,7 +78,7 @@ class Verification {
 
   async run(): Promise<VerifyReport> {
     const { repository, id } = this.#o
-    const reports = id === undefined ? await readReports<VerifyReport>(repository, 'verify', this.#blame) : []
+    const reports = id === undefined ? await readChecks(repository, this.#blame) : []
     const markers = await this.#markers()
     const readBefore = reports.flatMap(report => report.wholeBackups)
     const due = this.#dueReader(readBefore, markers)
@@ -302,27 +303,22 @@ class Verification {
     }
   }
 
-  async #inventory(reports: readonly VerifyReport[], logs: Logs): Promise<VerifyReport['inventory']> {
+  async #inventory(reports: readonly CheckFound[], logs: Logs): Promise<VerifyReport['inventory']> {
     const { repository, known } = this.#o
     const inventory = await takeInventory(repository, key => this.#readSigned(key))
-    const last = latestReport(reports)
-    if (known?.lastReport !== undefined && !inventory.some(([key]) => key === known.lastReport))
+    const removals = await readReports<RemovalReport>(repository, 'removal', this.#blame)
+    const isThere = (key: string) =>
+      inventory.some(([one]) => one === key) || removals.some(({ objects }) => objects.includes(key))
+    if (known?.lastReport !== undefined && !isThere(known.lastReport))
       this.#fault({ object: known.lastReport, problem: 'missing', reason: 'this home wrote it' })
+    const last = latestReport(reports.filter(one => one.hasInventory))
     if (last) {
-      const removals = await this.#removalsSince(last.finishedAt)
-      for (const fault of changedSince(last, inventory, removals)) this.#fault(fault)
+      const report = await repository.readSigned<VerifyReport>(layout.report('verify', last.id))
+      const since = removals.filter(one => one.at >= last.finishedAt)
+      for (const fault of changedSince(report, inventory, since)) this.#fault(fault)
       this.#compareReach(last.walThrough, logs, `the check of ${last.finishedAt} saw the log`)
     }
     return inventory
-  }
-
-  async #removalsSince(time: string) {
-    const all = await readReports<{ at: string; backups: string[]; objects: string[] }>(
-      this.#o.repository,
-      'removal',
-      this.#blame,
-    )
-    return all.filter(one => one.at >= time)
   }
 
   /** Reads a small object; the signed ones must carry their signature. */

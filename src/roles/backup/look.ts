@@ -137,6 +137,7 @@ export async function pruneRepository(
   const report = await prune({
     repository,
     plan,
+    keepDays: backup.values.backup.keepDays,
     lease,
     by: o.by,
     clock: systemClock,
