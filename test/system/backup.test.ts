@@ -243,7 +243,7 @@ test('what was acknowledged outlives the database, and what comes back can be pl
       [],
     )
     t.diagnostic(`recovery point with walMode async: ${describeLoss(found, atMs)}`)
-    assert.ok(secondsLost(found, atMs) < 1, 'the archive was far behind')
+    assert.ok(secondsLost(found, atMs) < slackSeconds, 'the archive was far behind')
   })
 })
 
