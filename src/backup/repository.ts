@@ -70,6 +70,7 @@ interface Parts {
 export class Repository {
   readonly id: string
   readonly storage: Storage
+  /** Of this repository, whatever ring it was opened with. */
   readonly ring: KeyRing
   readonly trust: Trust
   /** Ed25519 public key, base64. */
@@ -86,12 +87,12 @@ export class Repository {
     this.signer = descriptor.signer
     this.descriptor = descriptor
     this.storage = storage
-    this.ring = ring
+    this.ring = ring.of(descriptor.id)
     this.trust = trust
     this.#home = home
     this.#signingKey = signingKey
     this.#signer = signerKey(descriptor.signer)
-    this.#dataKeys = new DataKeys({ storage, ring })
+    this.#dataKeys = new DataKeys({ storage, ring: this.ring })
     const place = { repositoryId: this.id, signer: this.#signer }
     this.#objects = new SealedObjects({ ...place, storage, dataKeys: this.#dataKeys })
   }

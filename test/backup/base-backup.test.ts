@@ -231,8 +231,14 @@ describe('the data keys of a home', () => {
     const second = await place.backup(server.node, { database })
     const newest = [...second.marker.dataKeys, walKeys.at(-1)].sort()
     assert.deepEqual([...place.repository.ring.remembered()].sort(), newest)
-    assert.deepEqual(readdirSync(join(place.home.state, 'backup-keys')).sort(), newest)
+    const files = newest.map(id => `${place.repository.id}-${id}`)
+    assert.deepEqual(readdirSync(join(place.home.state, 'backup-keys')).sort(), files)
     assert.equal(place.repository.ring.get(first.marker.dataKeys[0] as string), undefined)
+    // The archive is down now, and needs its key when it comes back.
+    const walKeysInUse = () => walKeys.slice(-1)
+    const third = await place.backup(server.node, { walKeysInUse })
+    const kept = [...third.marker.dataKeys, walKeys.at(-1)].sort()
+    assert.deepEqual([...place.repository.ring.remembered()].sort(), kept)
   })
 })
 

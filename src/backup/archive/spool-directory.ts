@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, statSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { adoptOwner } from '#lib/home.ts'
 import { type Lsn, parseSegmentName } from '#lib/lsn.ts'
@@ -33,6 +33,18 @@ export function systemsIn(root: string): string[] {
     .filter(entry => entry.isDirectory() && /^\d{1,20}$/.test(entry.name))
     .map(entry => entry.name)
     .filter(name => readdirSync(join(root, name)).some(file => /^[0-9A-F]{24}/.test(file)))
+}
+
+/** Holds the id of the data key that the archive seals with. */
+export const keyName = 'data-key'
+
+/** Data keys that archives with a spool here seal with, or will when they start again: a home must not forget them. */
+export function walKeysIn(root: string): string[] {
+  if (!existsSync(root)) return []
+  return readdirSync(root)
+    .map(name => join(root, name, keyName))
+    .filter(path => existsSync(path))
+    .map(path => readFileSync(path, 'utf8').trim())
 }
 
 /** Makes `<root>/<systemIdentifier>` with mode 0700, whatever was there. */

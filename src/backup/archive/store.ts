@@ -15,7 +15,7 @@ import { archiveError } from './errors.ts'
 import { historyFacts } from './history.ts'
 import type { Position } from './position.ts'
 import type { Spool } from './spool.ts'
-import type { SpooledSegment } from './spool-directory.ts'
+import { keyName, type SpooledSegment } from './spool-directory.ts'
 
 /** Objects hold at most 64 MiB; what is read at once stays small. */
 const tailBytes = 16 * 1024 * 1024
@@ -286,7 +286,7 @@ export class ArchiveStore {
   }
 
   get #keyPath(): string {
-    return this.#spool.pathFor('data-key')
+    return this.#spool.pathFor(keyName)
   }
 
   #facts(one: SpooledSegment, range: { from: number; to: number }): WalFacts {

@@ -28,6 +28,8 @@ export interface RunBackupOptions {
   database?: DatabaseAccess | undefined
   /** The moment of the schedule that this is for: a backup that began since then makes it unnecessary. */
   dueAt?: Date | undefined
+  /** Data keys that an archive on this machine seals with, alive or not, whatever repository it fills. */
+  walKeysInUse?: (() => readonly string[]) | undefined
   /** For people: who waits for us sees it. */
   holder: string
   /** Name and version that go into the marker. */
@@ -164,7 +166,10 @@ class Run {
     this.#signal.throwIfAborted()
     await completeBackup({ repository, lease: this.#lease, marker })
     // Older chains open with the recovery key alone from now on.
-    if (kind !== 'files') repository.ring.keepOnly([dataKey.id, ...(walKey ? [walKey] : [])])
+    if (kind !== 'files') {
+      const inUse = this.#o.walKeysInUse?.() ?? []
+      repository.ring.keepOnly([dataKey.id, ...(walKey ? [walKey] : []), ...inUse])
+    }
     return marker
   }
 

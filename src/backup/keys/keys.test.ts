@@ -98,17 +98,16 @@ test('the ring keeps the keys of the newest chain, for other processes and the n
 })
 
 test('the keys of one repository say nothing about those of another, and nameless ones are taken over', () => {
-  const place = openHome(mkdtempSync(join(tmpdir(), 'ring-')))
   const [nameless, one, other] = [newRandomDataKey(), newRandomDataKey(), newRandomDataKey()]
-  new KeyRing({ home: place }).remember(nameless)
-  const [first, second] = ['a', 'b'].map(digit => new KeyRing({ home: place }).of(digit.repeat(32)))
+  new KeyRing({ home }).remember(nameless)
+  const [first, second] = ['a', 'b'].map(digit => new KeyRing({ home }).of(digit.repeat(32)))
   assert(first && second)
   first.remember(one)
   second.remember(other)
   assert.deepEqual([...first.remembered()].sort(), [nameless.id, one.id].sort())
   assert.deepEqual(second.remembered(), [other.id])
   second.keepOnly([])
-  const again = new KeyRing({ home: place })
+  const again = new KeyRing({ home })
   assert.deepEqual([...again.of('a'.repeat(32)).remembered()].sort(), [nameless.id, one.id].sort())
   assert.deepEqual(again.of('b'.repeat(32)).remembered(), [])
 })

@@ -91,7 +91,14 @@ function openDirectory(home: Home): string {
 /** Keys used to be kept without the name of a repository, when a home had one. */
 function adoptNameless(directory: string, repositoryId: string): void {
   const nameless = readdirSync(directory).filter(isDataKeyId)
-  for (const id of nameless) renameSync(join(directory, id), join(directory, `${repositoryId}-${id}`))
+  for (const id of nameless) {
+    try {
+      renameSync(join(directory, id), join(directory, `${repositoryId}-${id}`))
+    } catch (error) {
+      // Another process was quicker.
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+    }
+  }
   if (nameless.length > 0) syncDirectory(directory)
 }
 

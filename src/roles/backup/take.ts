@@ -1,4 +1,5 @@
 import { Journal } from '#audit/journal.ts'
+import { walKeysIn } from '#backup/archive/spool-directory.ts'
 import { type BackupEvent, type DatabaseAccess, type RanBackup, runBackup } from '#backup/base/full.ts'
 import type { BackupProgress } from '#backup/base/progress.ts'
 import { databaseTime } from '#backup/base/server-facts.ts'
@@ -11,7 +12,7 @@ import { ReplicationConnection } from '#postgres/wire/connection.ts'
 import { holderName } from '../archive/role.ts'
 import { replicationTarget, sqlTarget } from './connect.ts'
 import { archiveStatus, tellArchive } from './look.ts'
-import type { OpenBackup } from './open.ts'
+import { type OpenBackup, spoolDirectory } from './open.ts'
 import { actor } from './words.ts'
 
 // WAL of the backup itself: the archive has it within moments, unless the repository is slow to take it.
@@ -43,6 +44,7 @@ export async function takeBackup(
     repository,
     pool,
     database: o.kind === 'files' ? undefined : await databaseAccess(backup),
+    walKeysInUse: () => walKeysIn(spoolDirectory(backup.values, home)),
     dueAt: o.dueAt,
     holder: holderName(`backup ${o.kind}`),
     program: `moonyetis ${o.version}`,
