@@ -35,7 +35,8 @@ after(() => small.close())
 async function planNow(): Promise<RetentionPlan> {
   const { backups, verifiedAt, pins } = await readContents(small.repository)
   const facts = { verified: new Set(verifiedAt.keys()), pinned: new Set(pins.keys()) }
-  return planRetention({ backups, ...facts, receiverStale: undefined, readers: [] }, rules, now)
+  const timelines = { histories: new Map(), living: undefined }
+  return planRetention({ backups, ...facts, ...timelines, receiverStale: undefined, readers: [] }, rules, now)
 }
 
 describe('pruning', () => {

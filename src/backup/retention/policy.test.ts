@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, test } from 'node:test'
 import fc from 'fast-check'
-import { formatLsn } from '#lib/lsn.ts'
+import { formatLsn, parseLsn } from '#lib/lsn.ts'
 import type { BackupMarker } from '../model.ts'
 import { planRetention, type RetentionRules, type RetentionView } from './policy.ts'
 
@@ -9,7 +9,10 @@ const now = new Date('2026-06-30T12:00:00Z')
 const rules: RetentionRules = { keepDays: 7, keepAtLeast: 2, keepFilesDays: 30, keepFilesAtLeast: 2 }
 const segmentBytes = 16 * 1024 * 1024
 
-function database(daysAgo: number, facts: { system?: string; start?: bigint } = {}): BackupMarker {
+function database(
+  daysAgo: number,
+  facts: { system?: string; start?: bigint; timeline?: number } = {},
+): BackupMarker {
   const time = new Date(now.getTime() - daysAgo * 86_400_000).toISOString()
   const start = formatLsn(facts.start ?? BigInt(1000 - daysAgo) * BigInt(segmentBytes) + 40n)
   return {
@@ -20,10 +23,10 @@ function database(daysAgo: number, facts: { system?: string; start?: bigint } = 
       systemIdentifier: facts.system ?? 'a',
       serverVersion: 180004,
       segmentBytes,
-      timeline: 1,
+      timeline: facts.timeline ?? 1,
       start,
       stop: start,
-      stopTimeline: 1,
+      stopTimeline: facts.timeline ?? 1,
       startTime: time,
       stopTime: time,
       checksums: true,
@@ -52,7 +55,16 @@ function files(daysAgo: number): BackupMarker {
 
 function view(backups: BackupMarker[], facts: Partial<RetentionView> = {}): RetentionView {
   const verified = new Set(backups.map(one => one.id))
-  return { backups, verified, pinned: new Set(), receiverStale: undefined, readers: [], ...facts }
+  const timelines = { histories: new Map(), living: undefined }
+  return {
+    backups,
+    verified,
+    pinned: new Set(),
+    ...timelines,
+    receiverStale: undefined,
+    readers: [],
+    ...facts,
+  }
 }
 
 const ids = (decisions: readonly { backup: BackupMarker }[]) => decisions.map(one => one.backup.id).sort()
@@ -117,44 +129,97 @@ describe('retention', () => {
     assert.equal(plan.walNeededFrom.get('old'), 0xffff_ffff_ffff_ffffn)
   })
 
+  // Timeline 2 parts from timeline 1 where the log was `days` ago.
+  const parting = (days: number) => {
+    const end = BigInt(1000 - days) * BigInt(segmentBytes) + 100n
+    return { histories: new Map([['a', new Map([[2, [{ timeline: 1, end }]]])]]) }
+  }
+  const onTwo = (days: number) => ({ ...database(days, { timeline: 2 }), id: `two-${days}` })
+
+  test('the window begins with a backup that leads to the branch that lives', () => {
+    // A restore three days ago went back to where the log was ten days ago.
+    const backups = [database(8), database(9), database(11), database(20), onTwo(1), onTwo(2)]
+    const plan = planRetention(view(backups, parting(10)), rules, now)
+    assert.deepEqual(ids(plan.keep), ['a-db-11', 'two-1', 'two-2'])
+    assert.equal(plan.walNeededFrom.get('a'), 989n * BigInt(segmentBytes))
+  })
+
+  test('a restored database that has no backup yet lives on what it was restored from', () => {
+    const backups = [2, 8, 9, 11, 20, 30].map(days => database(days))
+    const living = { system: 'a', timeline: 2 }
+    const plan = planRetention(view(backups, { ...parting(10), living }), rules, now)
+    assert.deepEqual(ids(plan.keep), ['a-db-11', 'a-db-2', 'a-db-20', 'a-db-8'])
+    const kept = (id: string) => plan.keep.find(one => one.backup.id === id)?.why
+    assert.equal(kept('a-db-11'), 'the window of the past begins with it')
+    assert.equal(kept('a-db-8'), 'another timeline of the window begins with it')
+    assert.equal(kept('a-db-20'), 'it is one of the last 2 verified ones')
+  })
+
+  test('the minimum counts nothing that was given up', () => {
+    const backups = [database(100), database(110), database(150), onTwo(90), database(160)]
+    const plan = planRetention(view(backups, parting(120)), rules, now)
+    assert.deepEqual(ids(plan.keep), ['a-db-150', 'two-90'])
+  })
+
+  test('takes nothing while no verified backup is known to lead to the branch that lives', () => {
+    const backups = [database(8), database(9), database(20), onTwo(1), onTwo(2)]
+    assert.deepEqual(ids(planRetention(view(backups), rules, now).remove), [])
+  })
+
   test('never takes the last verified one, a pinned one, or WAL that a kept one needs', () => {
     const anyBackup = fc.record({
       days: fc.integer({ min: 0, max: 400 }),
       system: fc.constantFrom('a', 'b'),
+      timeline: fc.constantFrom(1, 2),
       verified: fc.boolean(),
       pinned: fc.boolean(),
     })
     fc.assert(
-      fc.property(fc.array(anyBackup, { maxLength: 12 }), given => {
-        const backups = given.map((one, i) => ({ ...database(one.days, one), id: `${i}` }))
-        const named = (key: 'verified' | 'pinned') =>
-          new Set(given.flatMap((one, i) => (one[key] ? [`${i}`] : [])))
-        const plan = planRetention(
-          view(backups, { verified: named('verified'), pinned: named('pinned') }),
-          rules,
-          now,
-        )
-        assert.equal(plan.keep.length + plan.remove.length, backups.length)
-        for (const { backup } of plan.remove) assert(!named('pinned').has(backup.id))
-        if (plan.refusals.length > 0) return
-        assert(plan.keep.some(({ backup }) => named('verified').has(backup.id)))
-        for (const { backup } of plan.keep) {
-          const needed = plan.walNeededFrom.get(backup.database?.systemIdentifier ?? '')
-          const start = BigInt(1000 - (given[Number(backup.id)]?.days ?? 0)) * BigInt(segmentBytes)
-          assert(needed !== undefined && needed <= start)
-        }
-        // Every moment of the window can be restored, if it could before.
-        const windowFrom = now.getTime() - rules.keepDays * 86_400_000
-        const newest = plan.keep[0]?.backup.database?.systemIdentifier
-        const covers = (list: readonly BackupMarker[]) =>
-          list.some(
-            one =>
-              named('verified').has(one.id) &&
-              one.database?.systemIdentifier === newest &&
-              Date.parse(one.database?.stopTime ?? '') <= windowFrom,
+      fc.property(
+        fc.array(anyBackup, { maxLength: 12 }),
+        fc.integer({ min: 0, max: 400 }),
+        (given, parted) => {
+          const backups = given.map((one, i) => ({ ...database(one.days, one), id: `${i}` }))
+          const { histories } = parting(parted)
+          const partedAt = histories.get('a')?.get(2)?.[0]?.end ?? 0n
+          histories.set('b', histories.get('a') ?? new Map())
+          const named = (key: 'verified' | 'pinned') =>
+            new Set(given.flatMap((one, i) => (one[key] ? [`${i}`] : [])))
+          const plan = planRetention(
+            view(backups, { verified: named('verified'), pinned: named('pinned'), histories }),
+            rules,
+            now,
           )
-        if (covers(backups)) assert(covers(plan.keep.map(one => one.backup)))
-      }),
+          assert.equal(plan.keep.length + plan.remove.length, backups.length)
+          for (const { backup } of plan.remove) assert(!named('pinned').has(backup.id))
+          if (plan.refusals.length > 0) return
+          assert(plan.keep.some(({ backup }) => named('verified').has(backup.id)))
+          for (const { backup } of plan.keep) {
+            const needed = plan.walNeededFrom.get(backup.database?.systemIdentifier ?? '')
+            const start = BigInt(1000 - (given[Number(backup.id)]?.days ?? 0)) * BigInt(segmentBytes)
+            assert(needed !== undefined && needed <= start)
+          }
+          // Every moment of the window can be restored, if it could before: of the newest one's branch, and of each branch
+          // that has backups in the window.
+          const windowFrom = now.getTime() - rules.keepDays * 86_400_000
+          const stopOf = (one: BackupMarker) => Date.parse(one.database?.stopTime ?? '')
+          const newest = plan.keep[0]?.backup
+          const leadsTo = (tip: BackupMarker, one: BackupMarker) =>
+            one.database?.systemIdentifier === tip.database?.systemIdentifier &&
+            (one.database?.stopTimeline === tip.database?.stopTimeline
+              ? one.database?.stopTimeline === 1 || (parseLsn(one.database?.stop ?? '') ?? 0n) >= partedAt
+              : one.database?.stopTimeline === 1 && (parseLsn(one.database.stop) ?? partedAt) <= partedAt)
+          const covers = (tip: BackupMarker, list: readonly BackupMarker[]) =>
+            list.some(one => named('verified').has(one.id) && leadsTo(tip, one) && stopOf(one) <= windowFrom)
+          const ofSystem = backups.filter(
+            one => one.database?.systemIdentifier === newest?.database?.systemIdentifier,
+          )
+          const kept = plan.keep.map(one => one.backup)
+          for (const tip of ofSystem)
+            if ((tip === newest || stopOf(tip) > windowFrom) && covers(tip, backups))
+              assert(covers(tip, kept))
+        },
+      ),
       { numRuns: 500 },
     )
   })

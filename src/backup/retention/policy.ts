@@ -1,5 +1,6 @@
 import { type Lsn, parseLsn, segmentStart } from '#lib/lsn.ts'
 import type { BackupMarker } from '../model.ts'
+import { type Branch, branchesToKeep, isOnBranch, type TimelineView } from './branches.ts'
 
 export interface RetentionRules {
   keepDays: number
@@ -8,7 +9,7 @@ export interface RetentionRules {
   keepFilesAtLeast: number
 }
 
-export interface RetentionView {
+export interface RetentionView extends TimelineView {
   /** Complete ones, in any order. */
   backups: readonly BackupMarker[]
   /** Ids that a check or a drill found whole, after they were complete. */
@@ -86,11 +87,18 @@ function decideDatabase(
   current: boolean,
 ): Verdict[] {
   const windowFrom = now.getTime() - rules.keepDays * dayMs
-  // The newest one that was there when the window began: every later moment is restored from it or from a later one.
-  const anchor = backups.find(backup => endOf(backup) <= windowFrom && view.verified.has(backup.id))
-  const minimum = new Set(
-    backups.filter(backup => view.verified.has(backup.id)).slice(0, current ? rules.keepAtLeast : 0),
-  )
+  const [main, ...others] = branchesToKeep(backups, view, backup => endOf(backup) > windowFrom)
+  const isVerified = (backup: BackupMarker) => view.verified.has(backup.id)
+  // The newest one that was there when the window began: every later moment of a branch is restored from it or from a
+  // later one. One that lies on another branch leads nowhere.
+  const anchorOf = (branch: Branch) =>
+    backups.find(one => endOf(one) <= windowFrom && isVerified(one) && isOnBranch(branch, one))
+  const anchor = main && anchorOf(main)
+  const beside = others.map(branch => ({ branch, anchor: anchorOf(branch) }))
+  const leadsBeside = (backup: BackupMarker) =>
+    beside.some(one => isOnBranch(one.branch, backup) && (one.anchor ?? backup) === backup)
+  const verified = backups.filter(one => isVerified(one) && main && isOnBranch(main, one))
+  const minimum = new Set(verified.slice(0, current ? rules.keepAtLeast : 0))
   return backups.map((backup, index) => {
     const kept = (why: string) => ({ backup, why, kept: true })
     if (view.pinned.has(backup.id)) return kept('it is pinned')
@@ -98,6 +106,7 @@ function decideDatabase(
     if (current && index === 0) return kept('it is the newest')
     if (current && backup === anchor) return kept('the window of the past begins with it')
     if (current && anchor === undefined) return kept('no verified backup is as old as the window')
+    if (current && leadsBeside(backup)) return kept('another timeline of the window begins with it')
     if (minimum.has(backup)) return kept(`it is one of the last ${rules.keepAtLeast} verified ones`)
     const why = current
       ? `it is older than ${rules.keepDays} days and newer ones are verified`

@@ -27,9 +27,26 @@ export async function listLog(
     }
     segments.set(timeline, starts)
   }
+  const onKey = (key: string, bytes: number) => keys.push({ key, bytes, kind: 'history' })
+  const parents = await readParents(repository, system, onUnreadable, onKey)
+  const tails = new Map<number, Map<Lsn, Lsn>>()
+  for await (const { key, bytes } of repository.storage.list(layout.tails(system))) {
+    keys.push({ key, bytes, kind: 'tail' })
+    addTail(tails, key, segmentBytes)
+  }
+  return { segmentBytes, segments, parents, tails, keys }
+}
+
+/** From the headers of the histories: by timeline its ancestors, oldest first, and where each ended. */
+export async function readParents(
+  repository: Repository,
+  system: string,
+  onUnreadable: (key: string, error: unknown) => void,
+  onKey?: (key: string, bytes: number) => void,
+): Promise<Map<number, { timeline: number; end: Lsn }[]>> {
   const parents = new Map<number, { timeline: number; end: Lsn }[]>()
   for await (const { key, bytes } of repository.storage.list(layout.histories(system))) {
-    keys.push({ key, bytes, kind: 'history' })
+    onKey?.(key, bytes)
     try {
       const { facts } = await repository.inspect(key)
       const { timeline, parents: list } = facts as HistoryFacts
@@ -38,12 +55,7 @@ export async function listLog(
       onUnreadable(key, error)
     }
   }
-  const tails = new Map<number, Map<Lsn, Lsn>>()
-  for await (const { key, bytes } of repository.storage.list(layout.tails(system))) {
-    keys.push({ key, bytes, kind: 'tail' })
-    addTail(tails, key, segmentBytes)
-  }
-  return { segmentBytes, segments, parents, tails, keys }
+  return parents
 }
 
 function readParent({ timeline, end }: HistoryFacts['parents'][number]): { timeline: number; end: Lsn }[] {

@@ -3,9 +3,11 @@ import { join } from 'node:path'
 import { readContents, summaries } from '#backup/catalogue.ts'
 import { layout } from '#backup/layout.ts'
 import { formatVersion, type Pin, type RemovalReport, type VerifyReport } from '#backup/model.ts'
+import type { TimelineHistories, TimelineView } from '#backup/retention/branches.ts'
 import { planRetention, type RetentionPlan } from '#backup/retention/policy.ts'
 import { prune } from '#backup/retention/prune.ts'
 import type { BackupSummary } from '#backup/status.ts'
+import { readParents } from '#backup/verify/stored-log.ts'
 import { type VerifyProgress, verify } from '#backup/verify/verify.ts'
 import { systemClock } from '#lib/clock.ts'
 import { callControl } from '#lib/control.ts'
@@ -100,8 +102,13 @@ export async function tellArchive(home: Home): Promise<void> {
 }
 
 export async function planPruning(backup: OpenBackup): Promise<RetentionPlan> {
-  const { repository, storage, home, values } = backup
+  const { repository, storage, home, values, log } = backup
   const contents = await readContents(repository)
+  const histories: Map<string, TimelineHistories> = new Map()
+  for (const system of new Set(contents.backups.flatMap(one => one.database?.systemIdentifier ?? []))) {
+    const onUnreadable = (key: string, err: unknown) => log.warn({ err, key }, 'a history cannot be read')
+    histories.set(system, await readParents(repository, system, onUnreadable))
+  }
   const status = await archiveStatus(home)
   const readers = await liveReaders(storage, layout.readers, systemClock)
   return planRetention(
@@ -109,12 +116,20 @@ export async function planPruning(backup: OpenBackup): Promise<RetentionPlan> {
       backups: contents.backups,
       verified: new Set(contents.verifiedAt.keys()),
       pinned: new Set(contents.pins.keys()),
+      histories,
+      living: livingOf(status),
       receiverStale: whyStale(status, values.backup.tailSeconds),
       readers: readers.map(one => one.holder),
     },
     values.backup,
     systemClock.now(),
   )
+}
+
+/** What the archive follows. */
+function livingOf(status: ArchiveStatus | undefined): TimelineView['living'] {
+  const { systemIdentifier: system, timeline } = status?.archiver ?? {}
+  return system && timeline ? { system, timeline } : undefined
 }
 
 /** The log must have come within three rounds of the tail, or nothing at all is outstanding. */
