@@ -1,12 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import type { Clock } from '#lib/clock.ts'
 import { Failure } from '#lib/errors.ts'
-import { formatLsn, type Lsn, parseLsn, segmentName, segmentStart } from '#lib/lsn.ts'
+import { parseLsn } from '#lib/lsn.ts'
 import type { SealPool } from '../envelope/pool.ts'
 import { layout } from '../layout.ts'
 import {
   type BackupMarker,
-  type DatabaseFacts,
   formatVersion,
   type ObjectFacts,
   type RemovalReport,
@@ -16,9 +15,11 @@ import {
 } from '../model.ts'
 import { type CheckFound, latestReport, readChecks, readReports } from '../reports.ts'
 import type { Repository } from '../repository.ts'
-import { reachOf } from './continuity.ts'
 import { changedSince, takeInventory } from './inventory.ts'
+import { isUntouched, segmentBefore } from './needs.ts'
+import { checkReach, type Logs, shorterThan } from './reach.ts'
 import { listLog, type StoredLogObjects } from './stored-log.ts'
+import { type IsDue, turnsOf } from './turns.ts'
 import { wrongWal } from './wal-content.ts'
 
 export interface VerifyOptions {
@@ -42,9 +43,6 @@ export interface VerifyProgress {
   objectsTotal: number
   readBytes: number
 }
-
-/** By system identifier. */
-type Logs = ReadonlyMap<string, StoredLogObjects>
 
 // Enough to hide the latency of a store, little enough for memory: objects are up to 64 MiB.
 const atOnce = 3
@@ -77,11 +75,11 @@ class Verification {
   }
 
   async run(): Promise<VerifyReport> {
-    const { repository, id } = this.#o
+    const { repository, id, everyDays = 1 } = this.#o
     const reports = id === undefined ? await readChecks(repository, this.#blame) : []
     const markers = await this.#markers()
     const readBefore = reports.flatMap(report => report.wholeBackups)
-    const due = this.#dueReader(readBefore, markers)
+    const due = turnsOf({ everyDays, now: this.#startedAt, markers, readBefore })
     const logs = await this.#logs(markers)
     const whole = await this.#readBackups(markers, due)
     await this.#readLogs(logs, markers, due)
@@ -89,7 +87,7 @@ class Verification {
     await this.#checkDataKeys()
     const inventory = id === undefined ? await this.#inventory(reports, logs) : []
     return this.#report(
-      whole.filter(one => this.#isWhole(one)),
+      whole.filter(one => isUntouched(one, this.#faults.keys())),
       inventory,
     )
   }
@@ -120,27 +118,7 @@ class Verification {
     return repository.backups({ onDamaged: this.#blame })
   }
 
-  /** Which objects are read this time. Without a period all are. */
-  #dueReader(
-    readBefore: readonly string[],
-    markers: readonly BackupMarker[],
-  ): (backup: string | undefined, key: string) => boolean {
-    const { everyDays = 1 } = this.#o
-    const known = new Set(readBefore)
-    // A backup is not whole without the log from its beginning to its end.
-    const fresh = markers.flatMap(one => (one.database && !known.has(one.id) ? [one.database] : []))
-    const day = Math.floor(this.#startedAt.getTime() / 86_400_000)
-    return (backup, key) => {
-      if (everyDays <= 1 || (backup !== undefined && !known.has(backup))) return true
-      if (backup === undefined && fresh.some(one => isLogWithin(key, one))) return true
-      return smallHash(key) % everyDays === day % everyDays
-    }
-  }
-
-  async #readBackups(
-    markers: readonly BackupMarker[],
-    due: (backup: string | undefined, key: string) => boolean,
-  ): Promise<BackupMarker[]> {
+  async #readBackups(markers: readonly BackupMarker[], due: IsDue): Promise<BackupMarker[]> {
     const work = markers.flatMap(marker =>
       marker.objects.filter(object => due(marker.id, object.key)).map(object => ({ marker, object })),
     )
@@ -169,7 +147,7 @@ class Verification {
     }
   }
 
-  async #logs(markers: readonly BackupMarker[]): Promise<Logs> {
+  async #logs(markers: readonly BackupMarker[]): Promise<Map<string, StoredLogObjects>> {
     const { repository } = this.#o
     const sizes = new Map<string, number>()
     for (const { database } of markers)
@@ -184,9 +162,9 @@ class Verification {
   }
 
   async #readLogs(
-    logs: Logs,
+    logs: ReadonlyMap<string, StoredLogObjects>,
     markers: readonly BackupMarker[],
-    due: (backup: string | undefined, key: string) => boolean,
+    due: IsDue,
   ): Promise<void> {
     const only = this.#o.id === undefined ? undefined : markers[0]?.database
     const from = only ? parseLsn(only.start) : undefined
@@ -229,59 +207,14 @@ class Verification {
 
   #checkReach(markers: readonly BackupMarker[], logs: Logs): void {
     this.#progress.phase = 'continuity'
-    for (const [system, log] of logs) this.#checkHistories(system, log)
-    const furthest = new Map<string, Lsn>()
-    for (const { database } of markers) {
-      if (!database) continue
-      const log = logs.get(database.systemIdentifier)
-      const [start, stop] = [parseLsn(database.start), parseLsn(database.stop)]
-      if (!log || start === undefined || stop === undefined) continue
-      const { holes, timeline, through } = reachOf({ timeline: database.timeline, start, stop }, log)
-      for (const hole of holes) this.#missingLog(database.systemIdentifier, hole, log.segmentBytes)
-      const name = `${database.systemIdentifier} ${timeline}`
-      furthest.set(name, max(furthest.get(name) ?? 0n, through))
-    }
-    for (const [name, end] of furthest) {
-      const [systemIdentifier = '', timeline] = name.split(' ')
-      this.#walThrough.push({ systemIdentifier, timeline: Number(timeline), end: formatLsn(end) })
-    }
+    const { walThrough, faults } = checkReach(markers, logs)
+    for (const fault of faults) this.#fault(fault)
+    this.#walThrough.push(...walThrough)
     this.#compareReach(this.#o.known?.walThrough ?? [], logs, 'the archive of this home stored the log')
   }
 
-  /** Without its history nobody can tell from where a timeline goes on; only the first one has none. */
-  #checkHistories(system: string, log: StoredLogObjects): void {
-    for (const timeline of new Set([...log.segments.keys(), ...log.tails.keys()])) {
-      const hasLog = (log.segments.get(timeline)?.length ?? 0) + (log.tails.get(timeline)?.size ?? 0) > 0
-      if (timeline === 1 || !hasLog || log.parents.has(timeline)) continue
-      const object = layout.history(system, timeline)
-      this.#fault({ object, problem: 'missing', reason: `there is WAL of timeline ${timeline}` })
-    }
-  }
-
-  #missingLog(system: string, hole: { timeline: number; from: Lsn; to: Lsn }, segmentBytes: number): void {
-    const first = segmentName(hole.timeline, hole.from, segmentBytes)
-    const last = segmentName(hole.timeline, hole.to - 1n, segmentBytes)
-    const reason = first === last ? 'the log has a hole here' : `the log has a hole from here to ${last}`
-    this.#fault({ object: layout.segment(system, first), problem: 'missing', reason })
-  }
-
-  /** The end of the log has nothing behind it that would show a hole; what was seen before does. */
-  #compareReach(earlier: VerifyReport['walThrough'], logs: Logs, why: string): void {
-    for (const { systemIdentifier, timeline, end } of earlier) {
-      const log = logs.get(systemIdentifier)
-      const now = this.#walThrough.find(
-        one => one.systemIdentifier === systemIdentifier && one.timeline === timeline,
-      )
-      const [then, through] = [parseLsn(end), parseLsn(now?.end ?? '')]
-      if (!log || then === undefined || through === undefined || through >= then) continue
-      const segment = segmentName(timeline, through, log.segmentBytes)
-      // An end inside a segment was known from pieces of it.
-      const whole = then - segmentStart(through, log.segmentBytes) >= BigInt(log.segmentBytes)
-      const object = whole
-        ? layout.segment(systemIdentifier, segment)
-        : layout.tails(systemIdentifier, segment)
-      this.#fault({ object, problem: 'missing', reason: `${why} up to ${end}, now it ends at ${now?.end}` })
-    }
+  #compareReach(earlier: VerifyReport['walThrough'], logs: Logs, who: string): void {
+    for (const fault of shorterThan({ earlier, now: this.#walThrough, logs, who })) this.#fault(fault)
   }
 
   async #checkDataKeys(): Promise<void> {
@@ -342,25 +275,6 @@ class Verification {
     }
   }
 
-  #isWhole(marker: BackupMarker): boolean {
-    const own = layout.backup(marker.id)
-    const start = parseLsn(marker.database?.start ?? '')
-    for (const object of this.#faults.keys()) {
-      if (object.startsWith(own) || marker.dataKeys.some(id => object.startsWith(`${layout.dataKeys}${id}/`)))
-        return false
-      const { database } = marker
-      const isOurLog =
-        database !== undefined &&
-        [layout.cluster(database.systemIdentifier), layout.tails(database.systemIdentifier)].some(one =>
-          object.startsWith(one),
-        )
-      // A fault in the log before the backup's beginning does not touch it.
-      if (isOurLog && !(start !== undefined && segmentBefore(object, start, database.segmentBytes)))
-        return false
-    }
-    return true
-  }
-
   async #each<T>(work: readonly T[], act: (item: T) => Promise<void>): Promise<void> {
     const queue = work.values()
     const worker = async () => {
@@ -398,34 +312,3 @@ class Verification {
 }
 
 const ageHeader = Buffer.from('age-encryption.org/v1')
-
-/** Whether the segment holds log of the time in which the backup was taken. */
-function isLogWithin(key: string, { systemIdentifier, start, stop, segmentBytes }: DatabaseFacts): boolean {
-  const [from, to] = [parseLsn(start), parseLsn(stop)]
-  if (from === undefined || to === undefined || !key.startsWith(layout.cluster(systemIdentifier)))
-    return false
-  return (
-    !segmentBefore(key, from, segmentBytes) &&
-    segmentBefore(key, to + BigInt(segmentBytes) - 1n, segmentBytes)
-  )
-}
-
-function segmentBefore(key: string, lsn: Lsn, segmentBytes: number): boolean {
-  const name = /[0-9A-F]{24}/.exec(key)?.[0]
-  if (name === undefined) return false
-  const perLog = 0x1_0000_0000n / BigInt(segmentBytes)
-  const start =
-    (BigInt(`0x${name.slice(8, 16)}`) * perLog + BigInt(`0x${name.slice(16)}`)) * BigInt(segmentBytes)
-  return start + BigInt(segmentBytes) <= lsn
-}
-
-function max(a: Lsn, b: Lsn): Lsn {
-  return a > b ? a : b
-}
-
-/** Spreads keys over days; no secret depends on it (FNV-1a). */
-function smallHash(text: string): number {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193) >>> 0
-  return hash
-}
