@@ -35,6 +35,26 @@ export function systemsIn(root: string): string[] {
     .filter(name => readdirSync(join(root, name)).some(file => /^[0-9A-F]{24}/.test(file)))
 }
 
+/** Holds how far the open segment was on disk for sure when that was last noted. */
+export const flushedName = 'flushed'
+
+/** A segment and an offset in it. */
+export interface Flushed {
+  segment: string
+  offset: number
+}
+
+/** As long as ever: a note that is written over the one before is never a mixture of both. */
+export const flushedText = ({ segment, offset }: Flushed) => `${segment} ${String(offset).padStart(10, '0')}`
+
+/** Undefined when nothing was noted yet. */
+export function readFlushed(directory: string): Flushed | undefined {
+  const path = join(directory, flushedName)
+  const text = existsSync(path) ? readFileSync(path, 'latin1') : ''
+  const [, segment, offset] = /^([0-9A-F]{24}) (\d{10})$/.exec(text) ?? []
+  return segment === undefined ? undefined : { segment, offset: Number(offset) }
+}
+
 /** Holds the id of the data key that the archive seals with. */
 export const keyName = 'data-key'
 

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { describe, type TestContext, test } from 'node:test'
+import { until } from '#test/until.ts'
 import { Spool } from './spool.ts'
-import { systemsIn } from './spool-directory.ts'
+import { readFlushed, systemsIn } from './spool-directory.ts'
 import { realFiles, type SpoolFiles } from './spool-files.ts'
 
 const systemIdentifier = '7711677056603304589'
@@ -177,6 +178,35 @@ describe('the spool', () => {
     spool.write(start(1), bytes(200))
     assert.ok(written.includes(0n), 'what the cache says is there was written all the same')
     assert.equal(await spool.flush(), start(1) + 200n)
+  })
+
+  test('what was flushed is noted at once, and the note is put on disk by itself and at the end', async t => {
+    const synced: string[] = []
+    const names = new Map<number, string>()
+    const files: SpoolFiles = {
+      ...realFiles,
+      open: path => {
+        const fd = realFiles.open(path)
+        names.set(fd, basename(path))
+        return fd
+      },
+      datasync: async fd => void synced.push(names.get(fd) ?? ''),
+    }
+    const { root } = place(t)
+    const spool = new Spool({ root, systemIdentifier, segmentBytes, limitBytes: 10 * segmentBytes, files })
+    const notes = () => synced.filter(name => name === 'flushed').length
+    await spool.beginAt({ timeline: 1, lsn: start(1) })
+    for (let at = 0; at < 100; at++) {
+      spool.write(start(1) + BigInt(at), bytes(1))
+      await spool.flush()
+    }
+    assert.deepEqual(readFlushed(spool.directory), { segment: segment(1), offset: 100 })
+    assert.equal(notes(), 0, 'no commit waits for the note')
+    await until(() => notes() === 1)
+    spool.write(start(1) + 100n, bytes(1))
+    await spool.flush()
+    await spool.close()
+    assert.equal(notes(), 2)
   })
 
   test('a file that finds no room throws and leaves what was received to be flushed', async t => {

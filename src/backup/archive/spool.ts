@@ -1,5 +1,6 @@
 import { closeSync, fsyncSync, openSync, read, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { adoptOwner } from '#lib/home.ts'
 import { formatLsn, type Lsn, segmentName, segmentStart } from '#lib/lsn.ts'
 import { archiveError } from './errors.ts'
@@ -8,8 +9,11 @@ import { Spare } from './spare.ts'
 import {
   type ClosedSegment,
   closedName,
+  flushedName,
+  flushedText,
   makeSpoolDirectory,
   partialName,
+  readFlushed,
   readSpool,
   type SpooledSegment,
 } from './spool-directory.ts'
@@ -26,6 +30,9 @@ export interface SpoolOptions {
   limitBytes: number
   files?: SpoolFiles | undefined
 }
+
+/** A commit costs no second fdatasync; and what a power cut leaves in doubt is what was confirmed in so much time. */
+const noteEveryMs = 1_000
 
 /**
  * WAL that is on this disk and not in the repository yet: `<segment>.partial` while it is received, `<segment>` when it
@@ -58,6 +65,9 @@ export class Spool {
   readonly #flushedFd: number
   /** The furthest that was ever flushed of a segment, this time or before. */
   #noted = { segment: '', offset: 0 }
+  #isNoteDirty = false
+  #syncingNote: Promise<void> | undefined
+  readonly #closing = new AbortController()
   #namesDirty = false
   #flushing: Promise<Lsn> | undefined
   #waiting: (() => void)[] = []
@@ -74,7 +84,7 @@ export class Spool {
     this.#directoryFd = openSync(this.directory, 'r')
     // Names that a killed process gave are confirmed from now on.
     fsyncSync(this.#directoryFd)
-    this.#flushedFd = this.#files.open(this.pathFor('flushed'))
+    this.#flushedFd = this.#files.open(this.pathFor(flushedName))
     this.#resting = this.#lastOpen()
     this.#spare = new Spare({ files: this.#files, directory: this.directory, bytes: o.segmentBytes })
   }
@@ -249,6 +259,8 @@ export class Spool {
   async close(): Promise<void> {
     await this.abandon()
     await this.#spare.close()
+    this.#closing.abort()
+    await this.#syncingNote
     this.#files.close(this.#flushedFd)
     closeSync(this.#directoryFd)
   }
@@ -274,27 +286,39 @@ export class Spool {
   }
 
   /**
-   * For the next process. Not synced: whenever the kernel writes it, what it says has been on disk before; after a power
-   * cut it may be old, which only says less.
+   * For the next process and for restores: all before it is on disk and was confirmed, or may have been. It is written
+   * after the fdatasync that it reports and before the confirmation, so it never says too much, and says all of it as
+   * long as the machine lives. It is put on disk by itself once a second: after a power cut it may be that old, and then
+   * some of what follows it was confirmed as well.
    */
   #noteFlushed(segment: string, offset: number): void {
     if (this.#noted.segment === segment && this.#noted.offset >= offset) return
     this.#noted = { segment, offset }
     try {
-      this.#files.write(this.#flushedFd, Buffer.from(`${segment} ${String(offset).padStart(10, '0')}`), 0)
+      this.#files.write(this.#flushedFd, Buffer.from(flushedText({ segment, offset })), 0)
+      this.#isNoteDirty = true
+      this.#syncingNote ??= this.#syncNote()
     } catch {
       // A note that stays old says less, and nothing wrong.
     }
   }
 
+  async #syncNote(): Promise<void> {
+    while (this.#isNoteDirty) {
+      await delay(noteEveryMs, undefined, { ref: false, signal: this.#closing.signal }).catch(() => {})
+      this.#isNoteDirty = false
+      await this.#files.datasync(this.#flushedFd).catch(() => {})
+    }
+    this.#syncingNote = undefined
+  }
+
   #lastOpen(): OpenSegment | undefined {
-    const text = Buffer.alloc(35)
-    this.#files.read(this.#flushedFd, text, 0)
-    const [, segment, offset] = /^([0-9A-F]{24}) (\d{10})$/.exec(text.toString('latin1')) ?? []
-    const partial = readSpool(this.directory, this.segmentBytes).partial.find(one => one.segment === segment)
-    if (!partial) return undefined
-    this.#noted = { segment: partial.segment, offset: Number(offset) }
-    return { ...partial, flushLsn: partial.start + BigInt(this.#noted.offset) }
+    const noted = readFlushed(this.directory)
+    const { partial } = readSpool(this.directory, this.segmentBytes)
+    const open = partial.find(one => one.segment === noted?.segment)
+    if (!open || !noted) return undefined
+    this.#noted = noted
+    return { ...open, flushLsn: open.start + BigInt(noted.offset) }
   }
 
   async #finishFull(): Promise<void> {

@@ -38,7 +38,7 @@ const mostZeros = 64
  * Whether the record is whole and only its length was changed: with the length that it seems to have, its checksum
  * fits. A length that leads beyond the page is the one damage that looks like the normal end of a log.
  */
-function isWholeWithOtherLength(pages: Buffer, at: number, used: number): boolean {
+export function isWholeWithOtherLength(pages: Buffer, at: number, used: number): boolean {
   const pageEnd = (Math.floor(at / walPageBytes) + 1) * walPageBytes
   const last = Math.min(used + mostZeros, pageEnd, pages.length)
   if (at + headerBytes > last || used > pageEnd) return false

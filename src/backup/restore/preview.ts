@@ -1,3 +1,4 @@
+import type { Log } from '#lib/log.ts'
 import { formatLsn } from '#lib/lsn.ts'
 import type { SealPool } from '../envelope/pool.ts'
 import type { Repository } from '../repository.ts'
@@ -87,7 +88,7 @@ export async function previewRestore(options: PreviewOptions): Promise<RestorePr
 
 /** The log that a plan needs. */
 export function walOf(
-  options: { repository: Repository; pool: SealPool; spool?: string | undefined },
+  options: { repository: Repository; pool: SealPool; spool?: string | undefined; log?: Log | undefined },
   plan: RestorePlan,
 ): StoredWal {
   const { systemIdentifier, segmentBytes } = plan.backup.database

@@ -4,7 +4,14 @@ import { join } from 'node:path'
 import { historyName, type Lsn } from '#lib/lsn.ts'
 import { isZero, shortHeaderBytes, walPageBytes } from '#postgres/wire/wal-page.ts'
 import { walkRecords } from '#postgres/wire/wal-records.ts'
-import { closedName, partialName, readSpool, type SpoolContents } from '../archive/spool-directory.ts'
+import {
+  closedName,
+  partialName,
+  readFlushed,
+  readSpool,
+  type SpoolContents,
+} from '../archive/spool-directory.ts'
+import { tornEnd } from './torn-end.ts'
 
 /** What the archive has on this disk of one segment. */
 export interface SpooledPiece {
@@ -13,6 +20,10 @@ export interface SpooledPiece {
   bytes: Buffer
   /** Behind the last byte that is known. */
   end: Lsn
+  /** Of an open segment: everything before it is here, or was lost since. */
+  flushed?: Lsn
+  /** The end is where a power cut tore what was being written, and nothing from there on was confirmed. */
+  isTorn?: boolean
 }
 
 /** The archive's spool as a restore reads it, whether or not the archive is at work there. */
@@ -32,6 +43,8 @@ export class SpoolReader {
 
   /** Undefined when nothing of it is here. The longest, when it is here under several names. */
   async read(segment: string): Promise<SpooledPiece | undefined> {
+    // Before the bytes: the archive may be at work, and what it notes meanwhile is not in what was read.
+    const noted = existsSync(this.#directory) ? readFlushed(this.#directory) : undefined
     const { complete, closed, partial } = this.list()
     const whole = complete.find(one => one.segment === segment)
     if (whole) return this.#piece(segment, whole.start, bytes => ({ bytes, end: bytes.length }))
@@ -42,7 +55,10 @@ export class SpoolReader {
       return this.#piece(closedName(segment, length), ended.start, cut)
     }
     const open = partial.find(one => one.segment === segment)
-    return open && this.#piece(partialName(segment), open.start, bytes => this.#known(bytes, open.start))
+    if (!open) return undefined
+    // A note about another segment is older than this one, or is one that a power cut kept from being written.
+    const flushed = open.start + BigInt(noted?.segment === segment ? noted.offset : 0)
+    return this.#piece(partialName(segment), open.start, bytes => this.#known(bytes, open.start, flushed))
   }
 
   async history(timeline: number): Promise<Buffer | undefined> {
@@ -52,12 +68,12 @@ export class SpoolReader {
   async #piece(
     name: string,
     start: Lsn,
-    known: (bytes: Buffer) => { bytes: Buffer; end: number },
+    known: (bytes: Buffer) => Omit<SpooledPiece, 'file' | 'end'> & { end: number },
   ): Promise<SpooledPiece | undefined> {
     const content = await this.#readIfThere(name)
     if (content === undefined) return undefined
-    const { bytes, end } = known(content)
-    return { file: join(this.#directory, name), bytes, end: start + BigInt(end) }
+    const { end, ...piece } = known(content)
+    return { file: join(this.#directory, name), ...piece, end: start + BigInt(end) }
   }
 
   /** The archive renames and removes files when it likes. */
@@ -71,11 +87,13 @@ export class SpoolReader {
   }
 
   /** Zeros may end a record: only its checksum tells. */
-  #known(bytes: Buffer, start: Lsn): { bytes: Buffer; end: number } {
+  #known(bytes: Buffer, start: Lsn, flushed: Lsn) {
     const pages = knownPages(bytes)
-    const { lastRecordEnd } = walkRecords(pages, { start, segmentBytes: this.#segmentBytes })
-    const end = Math.max(withoutZeros(pages), Math.min(Number(lastRecordEnd - start), pages.length))
-    return { bytes: pages, end }
+    const summary = walkRecords(pages, { start, segmentBytes: this.#segmentBytes })
+    const torn = tornEnd(pages, { start, flushed, summary })
+    if (torn !== undefined) return { bytes: cutAt(pages, torn), end: torn, flushed, isTorn: true }
+    const end = Math.max(withoutZeros(pages), Math.min(Number(summary.lastRecordEnd - start), pages.length))
+    return { bytes: pages, end, flushed }
   }
 }
 
@@ -90,6 +108,11 @@ function knownPages(bytes: Buffer): Buffer {
   if (end > walPageBytes && isZero(bytes.subarray(end - walPageBytes + shortHeaderBytes, end)))
     end -= walPageBytes
   return bytes.subarray(0, end)
+}
+
+/** Whole pages, with zeros from the position on. */
+function cutAt(pages: Buffer, end: number): Buffer {
+  return Buffer.from(pages.subarray(0, Math.ceil(end / walPageBytes) * walPageBytes)).fill(0, end)
 }
 
 function withoutZeros(bytes: Buffer): number {

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { Failure } from '#lib/errors.ts'
-import { type Lsn, parseLsn, parseSegmentName } from '#lib/lsn.ts'
-import { checkSegment } from '#postgres/wire/wal-page.ts'
+import type { Log } from '#lib/log.ts'
+import { formatLsn, type Lsn, parseLsn, parseSegmentName } from '#lib/lsn.ts'
+import { checkSegment, walPageBytes } from '#postgres/wire/wal-page.ts'
 import type { SealPool } from '../envelope/pool.ts'
 import { backupError } from '../errors.ts'
 import { layout } from '../layout.ts'
@@ -9,7 +10,7 @@ import type { WalFacts } from '../model.ts'
 import type { Repository } from '../repository.ts'
 import { restoreError } from './errors.ts'
 import { faultIn } from './last-record.ts'
-import { SpoolReader } from './spooled.ts'
+import { type SpooledPiece, SpoolReader } from './spooled.ts'
 import { listTails, type StoredTail } from './tails.ts'
 import type { Stretch } from './timelines.ts'
 import { gap, type WalRange } from './wal-range.ts'
@@ -26,6 +27,8 @@ export interface StoredWalOptions {
   range: WalRange
   /** Nothing from there on is handed out: the log ends at this position. */
   until?: Lsn | undefined
+  /** Told where a log ends that a power cut tore. */
+  log?: Log | undefined
   /** How long to go on asking a storage that is away, in milliseconds; each wait is longer than the one before. */
   retryDelaysMs?: readonly number[]
 }
@@ -104,7 +107,7 @@ export class StoredWal implements WalSource {
   async #find(segment: string): Promise<SegmentBytes | undefined> {
     const stored = await this.#whole(segment)
     if (stored) return stored
-    const [spooled, tail] = [await this.#spooledTwice(segment), await this.#tail(segment)]
+    const [spooled, tail] = [await this.#spooled(segment), await this.#tail(segment)]
     const longest = !tail || (spooled && spooled.end >= tail.end) ? spooled : tail
     // The archive stores a segment before it removes it here, so what has gone meanwhile is in the repository.
     return longest ?? (await this.#whole(segment))
@@ -120,25 +123,37 @@ export class StoredWal implements WalSource {
   }
 
   async #spooled(segment: string): Promise<SegmentBytes | undefined> {
-    const piece = await this.#spool?.read(segment)
+    const piece = await this.#spoolPiece(segment)
     if (!piece) return undefined
+    const { file, bytes, end } = piece
+    const reason = this.#faultOf(piece, segment)
+    if (reason !== undefined) throw restoreError('RESTORE_WAL_DAMAGED', { object: file, reason })
+    if (piece.isTorn)
+      this.#o.log?.warn(
+        { file, lsn: formatLsn(end) },
+        'WAL on this disk ends where a power cut tore it: nothing from there on was confirmed',
+      )
+    return { bytes, end, where: file }
+  }
+
+  /** Unlike the repository's objects nobody signed it: only its records tell whether it is as it was received. */
+  #faultOf(piece: SpooledPiece, segment: string): string | undefined {
+    const { bytes, end, flushed, isTorn } = piece
     const { start } = this.#boundsOf(segment)
-    const found = this.#checked(segment, { bytes: piece.bytes, end: piece.end, where: piece.file })
-    // Unlike the repository's objects nobody signed it: only its records tell whether it is as it was received.
-    const reason = faultIn(piece.bytes, { start, segmentBytes: this.#o.segmentBytes, end: piece.end })
-    if (reason === undefined) return found
-    throw restoreError('RESTORE_WAL_DAMAGED', { object: piece.file, reason })
+    const { segmentBytes } = this.#o
+    const reason = this.#misfitOf(segment, piece) ?? faultIn(bytes, { start, segmentBytes, end })
+    if (reason !== undefined || isTorn || flushed === undefined) return reason
+    // The header of a page may have come alone; see knownPages.
+    const isShort = flushed > start + BigInt(bytes.length + walPageBytes)
+    return isShort ? `it ends at ${formatLsn(end)} and was on disk up to ${formatLsn(flushed)}` : undefined
   }
 
   /** The archive may be writing just what is read here; then a moment later it is whole. */
-  async #spooledTwice(segment: string): Promise<SegmentBytes | undefined> {
-    try {
-      return await this.#spooled(segment)
-    } catch (error) {
-      if (!(error instanceof Failure && error.code === 'RESTORE_WAL_DAMAGED')) throw error
-      await delay(writingMs)
-      return this.#spooled(segment)
-    }
+  async #spoolPiece(segment: string): Promise<SpooledPiece | undefined> {
+    const piece = await this.#spool?.read(segment)
+    if (!piece || !(piece.isTorn || this.#faultOf(piece, segment) !== undefined)) return piece
+    await delay(writingMs)
+    return this.#spool?.read(segment)
   }
 
   async #tail(segment: string): Promise<SegmentBytes | undefined> {
@@ -171,11 +186,15 @@ export class StoredWal implements WalSource {
     return end
   }
 
-  #checked(segment: string, found: SegmentBytes): SegmentBytes {
+  /** Why it is another segment than it is taken for. */
+  #misfitOf(segment: string, found: { bytes: Buffer; end: Lsn }): string | undefined {
     const { systemIdentifier, segmentBytes } = this.#o
     const { timeline, start } = this.#boundsOf(segment)
-    const expected = { systemIdentifier, timeline, start, segmentBytes, end: found.end }
-    const reason = checkSegment(found.bytes, expected)
+    return checkSegment(found.bytes, { systemIdentifier, timeline, start, segmentBytes, end: found.end })
+  }
+
+  #checked(segment: string, found: SegmentBytes): SegmentBytes {
+    const reason = this.#misfitOf(segment, found)
     if (reason !== undefined) throw restoreError('RESTORE_WAL_DAMAGED', { object: found.where, reason })
     return found
   }
