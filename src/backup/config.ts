@@ -5,6 +5,12 @@ import { defineSlice } from '#lib/config.ts'
 export const backupSlice = defineSlice({
   name: 'backup',
   schema: Type.Object({
+    databaseUrl: Type.Optional(
+      Type.String({
+        description:
+          'External topology: the URL by which the archive connects, as a role with REPLICATION; without it DATABASE_URL.',
+      }),
+    ),
     repository: Type.Optional(
       Type.String({
         description:
@@ -129,5 +135,5 @@ export const backupSlice = defineSlice({
     ),
   }),
   env: { repository: 'BACKUP_REPOSITORY', s3Endpoint: 'S3_ENDPOINT', timezone: 'TIMEZONE' },
-  secrets: ['s3SecretAccessKey', 's3AccessKeyId', 'passphrase'],
+  secrets: ['databaseUrl', 's3SecretAccessKey', 's3AccessKeyId', 'passphrase'],
 })

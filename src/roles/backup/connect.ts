@@ -6,11 +6,11 @@ import { findDatabase } from '../serve/database-target.ts'
 import type { BackupValues } from './open.ts'
 
 /**
- * Where the archive finds PostgreSQL now, as the replication role. External: the user of DATABASE_URL, who then needs
- * REPLICATION and the grants of the README.
+ * Where the archive finds PostgreSQL now, as the replication role. External: the user of backup.databaseUrl, else of
+ * DATABASE_URL, who needs REPLICATION and the grants of docs/external-postgresql.sql.
  */
 export async function replicationTarget(home: Home, values: BackupValues): Promise<DatabaseTarget> {
-  const { databaseUrl } = values.installation
+  const { databaseUrl = values.installation.databaseUrl } = values.backup
   return findDatabase({
     home,
     topology: values.postgres.topology,
