@@ -3,7 +3,7 @@ import { formatLsn, type Lsn, timelineText } from '#lib/lsn.ts'
 /** XLOG_BLCKSZ of every build we know. */
 export const walPageBytes = 8192
 export const shortHeaderBytes = 24
-const longHeaderBytes = 40
+export const longHeaderBytes = 40
 
 /** xlp_info (xlog_internal.h). */
 export const pageFlag = {

@@ -1,7 +1,15 @@
 import { crc32c } from '@node-rs/crc32'
 import type { Lsn } from '#lib/lsn.ts'
 import { postgresEpochMicroseconds } from './messages.ts'
-import { isZero, type PageHeader, pageFlag, readPageHeader, walPageBytes } from './wal-page.ts'
+import {
+  isZero,
+  longHeaderBytes,
+  type PageHeader,
+  pageFlag,
+  readPageHeader,
+  shortHeaderBytes,
+  walPageBytes,
+} from './wal-page.ts'
 
 /** What the records of a stretch of WAL amount to. */
 export interface WalSummary {
@@ -90,7 +98,9 @@ export class WalRecordReader {
 
   /** Nothing follows: a record that is not complete does not count. */
   end(): WalSummary {
-    if (this.#pageFilled > 0 && this.#summary.brokenAt === undefined)
+    // What ends within the header of a page has no more to say than one that ends before it.
+    const least = this.#atSegment(this.#pageStart) ? longHeaderBytes : shortHeaderBytes
+    if (this.#pageFilled >= least && this.#summary.brokenAt === undefined)
       this.#readPage(this.#page.subarray(0, this.#pageFilled))
     this.#pageFilled = 0
     return { ...this.#summary }
