@@ -29,8 +29,11 @@ function english(kit: KitFacts): string[] {
     '',
     'To restore on an empty machine, write the passphrase into a file of yours, then:',
     ...restoreCommand(kit, 'passphrase.txt', 'restored'),
+    ...(isBucket(kit)
+      ? ['The address and the access keys of the store are not in here: keep them beside it.']
+      : []),
     '',
-    'Without this program: docs/backup-format.md tells how `age` and one small script open the backups.',
+    'What to type in every case, also without this program, is in docs/runbooks/restore.md.',
     '',
   ]
 }
@@ -38,21 +41,28 @@ function english(kit: KitFacts): string[] {
 function spanish(kit: KitFacts): string[] {
   return [
     'KIT DE RECUPERACIÓN DE MOONYETIS',
-    'Imprímalo o guárdelo en un gestor de contraseñas: lejos de esta máquina y del repositorio.',
+    'Imprímelo o guárdalo en un gestor de contraseñas: lejos de esta máquina y del repositorio.',
     'Quien lo tenga puede leer las copias. Sin él no puede nadie.',
     '',
-    `  Frase de paso    ${kit.passphrase}`,
+    `  Frase            ${kit.passphrase}`,
     `  Repositorio      ${kit.repository}`,
     `  Su id            ${kit.repositoryId}`,
     `  Clave            ${kit.fingerprint}  ${kit.recipient}`,
     `  Firmado por      ${kit.signer}`,
     '',
-    'Para restaurar en una máquina vacía, escriba la frase de paso en un archivo suyo y después:',
+    'Para restaurar en una máquina vacía, escribe la frase en un archivo tuyo y después:',
     ...restoreCommand(kit, 'frase.txt', 'restaurado'),
+    ...(isBucket(kit)
+      ? ['La dirección y las claves de acceso del almacén no están aquí: guárdalas junto a él.']
+      : []),
     '',
-    'Sin este programa: docs/backup-format.md explica cómo `age` y un pequeño script abren las copias.',
+    'Qué escribir en cada caso, también sin este programa, está en docs/runbooks/restore.es.md.',
     '',
   ]
+}
+
+function isBucket({ repository }: KitFacts): boolean {
+  return repository.startsWith('s3:')
 }
 
 function restoreCommand(kit: KitFacts, file: string, directory: string): string[] {

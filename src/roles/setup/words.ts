@@ -11,7 +11,7 @@ export function kitPages(kit: RecoveryKit, languages: readonly Language[]): stri
 
 const advice: Record<Language, string> = {
   en: 'This is shown once, now. Keep two copies in two places, neither of them on this server.',
-  es: 'Esto se muestra una sola vez, ahora. Guarde dos copias en dos lugares, ninguna en este servidor.',
+  es: 'Esto se muestra una sola vez, ahora. Guarda dos copias en dos lugares, ninguna en este servidor.',
 }
 
 /** What is asked after the kit was shown; the dash is where the group begins. */
@@ -20,7 +20,7 @@ export function confirmationQuestion(languages: readonly Language[]): string {
     language =>
       ({
         en: 'Written down? Type the last group of the passphrase (what follows its last dash)',
-        es: '¿Anotada? Escriba el último grupo de la frase de paso (lo que sigue a su último guion)',
+        es: '¿Anotada? Escribe el último grupo de la frase (lo que sigue a su último guion)',
       })[language],
   )
   return `${both.join('\n')}: `
