@@ -23,6 +23,8 @@ let client: Client
 let actor: Player
 let onlooker: Player
 let operations: Operation[]
+/** They start something, for whoever may; a test of their own below. */
+let forOperators: Operation[]
 let secrets: string[]
 
 describe(`whatever is sent, MOONYETIS_SEED=${seed}`, () => {
@@ -36,7 +38,9 @@ describe(`whatever is sent, MOONYETIS_SEED=${seed}`, () => {
       await player.rotate('rotated', 'mine')
       await player.spin('spun', { stakePerLine: '5', lines: 3 })
     }
-    operations = operationsOf((await client.json('/openapi.json')).body)
+    const described = operationsOf((await client.json('/openapi.json')).body)
+    operations = described.filter(one => !isForOperators(one))
+    forOperators = described.filter(isForOperators)
     secrets = readSecrets(program.home)
   })
   after(async () => {
@@ -64,6 +68,39 @@ describe(`whatever is sent, MOONYETIS_SEED=${seed}`, () => {
     }
   })
 
+  test('what operators may start refuses players before the body is read, and bad bodies by the field', async () => {
+    assert.deepEqual(
+      forOperators.map(one => one.path),
+      ['/api/monitoring/backups', '/api/monitoring/backups/drill'],
+    )
+    const token = readFileSync(join(program.home, '.secrets', 'admin_token'), 'utf8').trim()
+    const bodies: [body: string, field: string | undefined][] = [
+      ['{', undefined],
+      ['[]', undefined],
+      ['{"label":"--id"}', 'label'],
+      ['{"id":"../x"}', 'id'],
+      ['{"kind":"everything","id":7}', 'kind'],
+      ['{"else":1}', 'else'],
+    ]
+    for (const { path } of forOperators) {
+      for (const [text, field] of bodies) {
+        const send = (bearer: string) => {
+          const headers = [
+            ['Authorization', `Bearer ${bearer}`] as const,
+            ['Content-Type', 'application/json'] as const,
+          ]
+          return sendRaw(program.port, { method: 'POST', target: path, headers, body: Buffer.from(text) })
+        }
+        const stranger = await send(actor.token)
+        assert.equal(stranger.status, 401, stranger.body)
+        const answer = await send(token)
+        assert.equal(answer.status, 400, `${path} ${text}: ${answer.body}`)
+        assertNoLeak(answer.body.replaceAll(token, ''))
+        if (field !== undefined) assert.match(answer.body, /"field":"(label|id|kind|else)"/)
+      }
+    }
+  })
+
   test('nothing is answered with a fault, every refusal says what is wrong, and no state changes', async t => {
     const parts = program.pids()
     const counts = new Map<number, number>()
@@ -85,6 +122,10 @@ describe(`whatever is sent, MOONYETIS_SEED=${seed}`, () => {
     assert.equal((await actor.spin('afterwards', { stakePerLine: '1', lines: 1 })).kind, 'ok')
   })
 })
+
+function isForOperators({ method, path }: Operation): boolean {
+  return method === 'POST' && path.startsWith('/api/monitoring/')
+}
 
 /** All that a player can see, of the one who sends and of one who only looks on. */
 async function state() {

@@ -1,3 +1,4 @@
+import { type BackupRoutes, backupRoutes } from '#backup/routes.ts'
 import { gameSlice } from '#game/config.ts'
 import { type GameRoutes, gameRoutes } from '#game/routes.ts'
 import { httpSlice } from '#http/config.ts'
@@ -46,6 +47,7 @@ export async function openApi(version: string): Promise<{ paths?: object }> {
   // A description calls no handler, so nothing of what handlers ask has to exist.
   const doors = { cookies: cookieRules(undefined) } as Doors
   await app.register(identityRoutes, { doors, config: values.identity } as unknown as IdentityRoutesOptions)
+  await app.register(backupRoutes, {} as BackupRoutes)
   await app.register(gameRoutes, {} as GameRoutes)
   await app.ready()
   const document = app.swagger()

@@ -34,6 +34,7 @@ export class ArchiveStore {
   readonly #spool: Spool
   readonly #log: Log
   #dataKey: DataKey | undefined
+  #keyTurn: Promise<unknown> = Promise.resolve()
   /** Timelines whose history is there. */
   readonly #histories = new Set([1])
   /** How far tails of a segment go without a hole, as offset, once they are known to be what is here. */
@@ -82,11 +83,8 @@ export class ArchiveStore {
   }
 
   /** From the next object on, another data key. */
-  async rotateKey(): Promise<DataKey> {
-    const key = await this.#repository.newDataKey()
-    this.#dataKey = key
-    writeDurably(this.#keyPath, key.id)
-    return key
+  rotateKey(): Promise<DataKey> {
+    return this.#inTurn(() => this.#newKey())
   }
 
   /** A whole segment, after the history of its timeline; its tails go. */
@@ -272,17 +270,33 @@ export class ArchiveStore {
 
   /** The key of the last run, when this repository has it wrapped: else nobody could open the object without this home. */
   async #currentKey(): Promise<DataKey> {
-    this.#dataKey ??= await this.#lastKey()
-    return this.#dataKey
+    return this.#dataKey ?? this.#inTurn(async () => this.#dataKey ?? (await this.#lastKey()))
+  }
+
+  /** One after the other: a key that was found late must not take the place of one that a backup has asked for. */
+  #inTurn(work: () => Promise<DataKey>): Promise<DataKey> {
+    const turn = this.#keyTurn.then(work)
+    this.#keyTurn = turn.catch(() => {})
+    return turn
+  }
+
+  async #newKey(): Promise<DataKey> {
+    const key = await this.#repository.newDataKey()
+    writeDurably(this.#keyPath, key.id)
+    this.#dataKey = key
+    return key
   }
 
   async #lastKey(): Promise<DataKey> {
     const id = existsSync(this.#keyPath) ? readFileSync(this.#keyPath, 'utf8').trim() : ''
     const known = id === '' ? undefined : this.#repository.ring.get(id)
     if (known) {
-      for await (const _ of this.#repository.storage.list(`${layout.dataKeys}${id}/`)) return known
+      for await (const _ of this.#repository.storage.list(`${layout.dataKeys}${id}/`)) {
+        this.#dataKey = known
+        return known
+      }
     }
-    return this.rotateKey()
+    return this.#newKey()
   }
 
   get #keyPath(): string {

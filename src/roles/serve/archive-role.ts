@@ -1,3 +1,4 @@
+import { pathToFileURL } from 'node:url'
 import type { FastifyRequest } from 'fastify'
 import type { Journal } from '#audit/journal.ts'
 import type { Job } from '#backup/jobs/jobs.ts'
@@ -29,10 +30,23 @@ export async function archiveMetricsText(home: Home): Promise<string> {
   return answer.then(({ text }) => text).catch(() => '')
 }
 
+/** Who reads over HTTP need not know where on this machine things lie. */
+function withoutPlaces(status: BackupStatus, home: Home): BackupStatus {
+  const text = JSON.stringify(status)
+  const places = [home.root, pathToFileURL(home.root).pathname]
+  return JSON.parse(
+    places.reduce((left, place) => left.replaceAll(inJson(place), '<home>'), text),
+  ) as BackupStatus
+}
+
+function inJson(text: string): string {
+  return JSON.stringify(text).slice(1, -1)
+}
+
 function archiveRole(home: Home): ArchiveRole {
   const path = home.socket('archive')
   return {
-    status: () => callControl<BackupStatus>({ path, route: '/status' }),
+    status: async () => withoutPlaces(await callControl<BackupStatus>({ path, route: '/status' }), home),
     start: job => callControl<Job>({ path, route: '/jobs', body: job }),
   }
 }
