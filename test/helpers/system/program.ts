@@ -58,7 +58,9 @@ export class Program {
   /** Starts `up` and waits for its ready event. */
   async start(): Promise<void> {
     this.#up = this.launch(['up', '--json'])
-    const line = await this.#up.line(/"event":"ready"/, 90_000)
+    const line = await this.#up.line(/"event":"ready"/, 90_000).catch((error: Error) => {
+      throw new Error(`${error.message}\n${this.#lastLogLines()}`)
+    })
     this.readyMs = performance.now() - this.#up.startedAtMs
     const { url } = JSON.parse(line) as { url: string }
     if (url !== this.url) throw new Error(`ready at ${url}, not at ${this.url}`)
@@ -132,6 +134,11 @@ export class Program {
   /** Ends everything that is left and removes the home. */
   close(): Promise<void> {
     return this.place.close()
+  }
+
+  /** What the roles said last, for whoever reads why a start failed. */
+  #lastLogLines(): string {
+    return readText(join(this.home, 'logs', 'server.log')).trimEnd().split('\n').slice(-40).join('\n')
   }
 
   #recorded(part: Part): number | undefined {
