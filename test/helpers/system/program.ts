@@ -138,7 +138,11 @@ export class Program {
 
   /** What the roles said last, for whoever reads why a start failed. */
   #lastLogLines(): string {
-    return readText(join(this.home, 'logs', 'server.log')).trimEnd().split('\n').slice(-40).join('\n')
+    return readText(join(this.home, 'logs', 'server.log'))
+      .trimEnd()
+      .split('\n')
+      .slice(-40)
+      .join('\n')
   }
 
   #recorded(part: Part): number | undefined {
