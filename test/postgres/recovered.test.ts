@@ -9,9 +9,14 @@ import { verify } from '#game/verify.ts'
 import { reconcile } from '#ledger/reconcile.ts'
 import { silentLog } from '#lib/log.ts'
 import { Database } from '#postgres/client/database.ts'
+import { databaseName, roleNames, superuserName } from '#postgres/server/access.ts'
+import type { PostgresNode } from '#postgres/server/node.ts'
+import { readRecoveredFile, writeRecoveredFile } from '#postgres/server/recovered-file.ts'
+import { beginRecovery } from '#postgres/server/recovery.ts'
 import { Recovery } from '#roles/serve/recovery.ts'
-import { type TestDatabase, withDatabase } from '#test/database.ts'
+import { startServer, type TestDatabase, withDatabase } from '#test/database.ts'
 import { newKey, openAccount, openTable, sealedSeed, seedKeys, type Table } from '#test/play.ts'
+import { withClient } from '#test/postgres-node.ts'
 import { until } from '#test/until.ts'
 
 interface After {
@@ -295,4 +300,30 @@ test('sessions that servers remember end with the begin of a recovery', async t 
   await until(() => heard.length > 0)
   // Anything but a hash means: believe nothing that was verified before (identity/sessions.ts).
   assert.deepEqual(heard, ['all'])
+})
+
+test('settings that change while a recovery begins do not keep the application out', async t => {
+  const { node, stop } = await startServer()
+  t.after(stop)
+  const facts = { id: randomUUID(), at: new Date().toISOString(), cause: 'backup restore', target: 'a test' }
+  writeRecoveredFile(node.dataDirectory, facts)
+  const change = (value: string) => node.changeSettings({ work_mem: value }, 10_000)
+  await change('5MB')
+  const login = node.connection({ user: roleNames.app, database: databaseName })
+  const signIn = () => withClient(login, client => client.query('SELECT 1'))
+  await assert.rejects(signIn(), /no pg_hba\.conf entry/)
+
+  // The synchronous set is written whenever it likes; here right before PostgreSQL is told to let the application in.
+  let changing: Promise<void> | undefined
+  const busy: PostgresNode = Object.assign(Object.create(node), {
+    dataDirectory: node.dataDirectory,
+    connection: (options: { user: string; database: string }) => {
+      if (options.user === superuserName) changing ??= change('6MB')
+      return node.connection(options)
+    },
+  })
+  assert.deepEqual(await beginRecovery({ node: busy, log: silentLog }), facts)
+  await changing
+  assert.equal(readRecoveredFile(node.dataDirectory), undefined)
+  await signIn()
 })

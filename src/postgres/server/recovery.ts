@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import pg from 'pg'
 import { writeDurably } from '#lib/home.ts'
@@ -20,14 +21,26 @@ export async function beginRecovery(options: {
   const facts = readRecoveredFile(node.dataDirectory)
   if (!facts) return undefined
   const begun = await recordRecovery(node, facts)
-  writeDurably(join(node.dataDirectory, 'pg_hba.conf'), renderAccess())
-  await query(node, { user: superuserName, database: 'postgres' }, 'SELECT pg_reload_conf()')
-  removeRecoveredFile(node.dataDirectory)
+  await letApplicationIn(node)
   log.warn(
     { recovery: facts, begun },
     'the database was restored: no chips move before its seeds are retired',
   )
   return facts
+}
+
+/**
+ * Whoever changes a setting meanwhile writes pg_hba.conf too, and as long as the file of the restore is there he keeps
+ * the application out. So it is looked at again, and nothing else runs between that look and the end of the file.
+ */
+async function letApplicationIn(node: PostgresNode): Promise<void> {
+  const path = join(node.dataDirectory, 'pg_hba.conf')
+  const open = renderAccess()
+  do {
+    writeDurably(path, open)
+    await query(node, { user: superuserName, database: 'postgres' }, 'SELECT pg_reload_conf()')
+  } while (readFileSync(path, 'utf8') !== open)
+  removeRecoveredFile(node.dataDirectory)
 }
 
 async function recordRecovery(node: PostgresNode, facts: RecoveredFacts): Promise<boolean> {
